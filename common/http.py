@@ -1,0 +1,171 @@
+"""The one form of errors, lists and long work over HTTP."""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from django.core.exceptions import PermissionDenied
+from django.db import OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from rest_framework import exceptions as drf
+from rest_framework.pagination import CursorPagination
+from rest_framework.response import Response
+
+from common import errors
+
+log = logging.getLogger(__name__)
+
+STATUS_BY_KIND: Mapping[type[errors.PlatformError], int] = {
+    errors.Malformed: 400,
+    errors.Unauthenticated: 401,
+    errors.Denied: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.TooLarge: 413,
+    errors.UnsupportedMedia: 415,
+    errors.Invalid: 422,
+    errors.Throttled: 429,
+    errors.Unavailable: 503,
+    errors.TimedOut: 504,
+}
+
+
+def status_of(error: errors.PlatformError) -> int:
+    """The HTTP status of an error's kind."""
+    return next(status for kind, status in STATUS_BY_KIND.items() if isinstance(error, kind))
+
+
+def error_body(code: str, message: str, request_id: str, fields: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The body of every error of the platform's own API."""
+    error: dict[str, Any] = {"code": code, "message": message, "request_id": request_id}
+    if fields:
+        error["fields"] = dict(fields)
+    return {"error": error}
+
+
+def error_response(error: errors.PlatformError, request: HttpRequest) -> HttpResponse:
+    """A plain Django response for an error, with the headers that its kind owes."""
+    body = error_body(error.code, error.message, request_id_of(request), error.fields)
+    response = JsonResponse(body, status=status_of(error))
+    for name, value in error_headers(error).items():
+        response[name] = value
+    return response
+
+
+def error_headers(error: errors.PlatformError) -> dict[str, str]:
+    """Retry-After where waiting helps, WWW-Authenticate where a token would."""
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, errors.Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="tenantry"'
+    return headers
+
+
+def request_id_of(request: HttpRequest) -> str:
+    """The id that RequestIdMiddleware gave this request."""
+    return str(getattr(request, "request_id", ""))
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """What DRF answers for an exception; None for bugs, which Django turns into a 500."""
+    error = as_platform_error(exc)
+    if error is None:
+        return None
+    body = error_body(error.code, error.message, request_id_of(context["request"]), error.fields)
+    status = exc.status_code if isinstance(exc, drf.MethodNotAllowed) else status_of(error)
+    return Response(body, status=status, headers=error_headers(error) | _allow(exc, context))
+
+
+def as_platform_error(exc: Exception) -> errors.PlatformError | None:
+    """The platform's error for an exception of the platform, of DRF or of Django; None for anything else."""
+    match exc:
+        case errors.PlatformError():
+            return exc
+        case drf.ValidationError():
+            return errors.Invalid("Some fields are not right.", fields=flatten(exc.detail))
+        case drf.ParseError():
+            return errors.Malformed(f"The body cannot be read: {exc.detail}")
+        case drf.NotAuthenticated() | drf.AuthenticationFailed():
+            return errors.Unauthenticated(str(exc.detail))
+        case drf.UnsupportedMediaType():
+            return errors.UnsupportedMedia(str(exc.detail))
+        case drf.MethodNotAllowed():
+            return errors.Malformed(str(exc.detail), code="method_not_allowed")
+        case drf.NotAcceptable():
+            return errors.Malformed(str(exc.detail), code="not_acceptable")
+        case drf.Throttled():
+            return errors.Throttled(str(exc.detail), retry_after_s=exc.wait)
+        case drf.PermissionDenied() | PermissionDenied():
+            return errors.Denied(str(exc) or "You may not do this.")
+        case drf.NotFound() | Http404():
+            return errors.NotFound("There is nothing here by that name.")
+        case OperationalError():
+            log.exception("database_unavailable")
+            return errors.Unavailable("The database cannot be reached; try again shortly.", retry_after_s=2)
+        case _:
+            return None
+
+
+def flatten(detail: Any, path: str = "") -> dict[str, str]:
+    """DRF's nested error details as one sentence a field path."""
+    if isinstance(detail, Mapping):
+        items = [(f"{path}.{key}" if path else str(key), value) for key, value in detail.items()]
+    elif isinstance(detail, list) and any(isinstance(item, list | Mapping) for item in detail):
+        items = [(f"{path}[{index}]", value) for index, value in enumerate(detail) if value]
+    else:
+        return {path or "body": " ".join(map(str, detail)) if isinstance(detail, list) else str(detail)}
+    return {key: text for name, value in items for key, text in flatten(value, name).items()}
+
+
+def _allow(exc: Exception, context: dict[str, Any]) -> dict[str, str]:
+    return {"Allow": ", ".join(context["view"].allowed_methods)} if isinstance(exc, drf.MethodNotAllowed) else {}
+
+
+class KeysetPagination(CursorPagination):
+    """Lists as `{"results", "next"}` with `?limit=&cursor=&order_by=`.
+
+    A view names what may be ordered by in `order_fields` (the first is the default); ties are broken by `tie_breaker`.
+    """
+
+    page_size = 50
+    max_page_size = 500
+    page_size_query_param = "limit"
+    tie_breaker = "pk"
+
+    def get_ordering(self, request: Any, queryset: Any, view: Any) -> tuple[str, ...]:
+        allowed = tuple(getattr(view, "order_fields", ("-created_at",)))
+        wanted = request.query_params.get("order_by") or allowed[0]
+        names = {field.lstrip("-") for field in allowed}
+        if wanted.lstrip("-") not in names:
+            raise errors.Invalid(
+                f"Lists here can be ordered by {', '.join(sorted(names))}, each with an optional leading '-'.",
+                fields={"order_by": wanted},
+            )
+        direction = "-" if wanted.startswith("-") else ""
+        return (wanted, f"{direction}{self.tie_breaker}")
+
+    def get_page_size(self, request: Any) -> int:
+        raw = request.query_params.get(self.page_size_query_param, str(self.page_size))
+        if not raw.isdecimal() or not 1 <= int(raw) <= self.max_page_size:
+            raise errors.Invalid(f"limit is a number from 1 to {self.max_page_size}.", fields={"limit": raw})
+        return int(raw)
+
+    def get_paginated_response(self, data: Any) -> Response:
+        link = self.get_next_link()
+        cursor = parse_qs(urlsplit(link).query)[self.cursor_query_param][0] if link else None
+        return Response({"results": data, "next": cursor})
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "required": ["results", "next"],
+            "properties": {"results": schema, "next": {"type": "string", "nullable": True}},
+        }
+
+
+def accepted(body: Any, location: str) -> Response:
+    """202 for work that goes on after the answer, with where to watch it."""
+    return Response(body, status=202, headers={"Location": location})

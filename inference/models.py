@@ -1,0 +1,47 @@
+"""Predictions that outlive their request, and what was true of them."""
+
+import uuid
+
+from django.db import models
+
+from models_registry.models import ModelVersion
+from tenants.models import Job
+
+
+class AsyncPrediction(models.Model):
+    """A prediction that was asked for now and is fetched later; its job has its own id.
+
+    request: the decoded body as it was asked. answer: the body of the answer, once its job has succeeded.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    job = models.OneToOneField(Job, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+")
+    version = models.ForeignKey(ModelVersion, null=True, on_delete=models.SET_NULL, related_name="+")
+    model_name = models.CharField(max_length=100)
+    request = models.JSONField()
+    answer = models.JSONField(null=True)
+    created_by = models.CharField(max_length=250, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    class Meta:
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return f"{self.model_name} {self.id}"
+
+
+class Feedback(models.Model):
+    """What turned out to be true of a predicted row."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    prediction_id = models.CharField(max_length=64, db_index=True)
+    row = models.PositiveIntegerField(default=0)
+    truth = models.JSONField()
+    created_by = models.CharField(max_length=250, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["prediction_id", "row"], name="inference_feedback_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.prediction_id}[{self.row}]"

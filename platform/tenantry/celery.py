@@ -1,0 +1,50 @@
+"""The one Celery application: its queues, its routes and its clock."""
+
+import os
+
+from celery import Celery
+from celery.signals import setup_logging
+from django.conf import settings
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tenantry.settings")
+
+LONGEST_JOB_S = 6 * 3600  # the hard time limit of training; nothing may hold a message longer
+
+app = Celery("tenantry")
+app.conf.update(
+    broker_url=settings.BROKER_URL,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={
+        # Redis hands a message out again once this has passed, so it must outlast the longest job.
+        "visibility_timeout": LONGEST_JOB_S + 3600,
+        # redis-py's default of 5 s breaks longer blocking pops.
+        "socket_timeout": 60,
+        "socket_connect_timeout": 5,
+    }
+    if "redis" in settings.BROKER_URL.split(":", 1)[0]
+    else {},
+    task_ignore_result=True,  # PostgreSQL holds the state of every job
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,  # safe: `Job.attempts` bounds redelivery
+    task_default_queue="default",
+    task_queues=[Queue("default"), Queue("inference"), Queue("training")],
+    task_routes={"inference.*": {"queue": "inference"}, "training.*": {"queue": "training"}},
+    task_soft_time_limit=LONGEST_JOB_S - 60,
+    task_time_limit=LONGEST_JOB_S,
+    task_create_missing_queues=False,
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    worker_soft_shutdown_timeout=10,
+    worker_enable_soft_shutdown_on_idle=True,
+    beat_schedule={
+        "sweep-jobs": {"task": "tenants.sweep_jobs", "schedule": 5.0, "options": {"expires": 30}},
+        "sweep-storage": {"task": "models_registry.sweep_storage", "schedule": 600.0, "options": {"expires": 600}},
+    },
+)
+app.autodiscover_tasks(["tenants", "models_registry", "training", "inference"])
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def keep_django_logging(**_: object) -> None:
+    """Workers log as the web processes do: connecting here keeps Celery from configuring logs of its own."""

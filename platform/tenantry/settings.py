@@ -1,0 +1,171 @@
+"""Every setting of the platform, read once from the environment (`tenantry.environment`); .env.example explains each."""
+
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+from tenantry import environment
+from tenantry.environment import BASE_DIR, env
+
+VAR = environment.load()
+
+# --- the site -------------------------------------------------------------------------------------------------------
+DEBUG = environment.switch("DEBUG", False)
+SECRET_KEY = environment.secret_key(VAR)
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["*"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if environment.switch("BEHIND_TLS_PROXY", False) else None
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_PROXY_SSL_HEADER is not None
+ROOT_URLCONF = "tenantry.urls"
+WSGI_APPLICATION = "tenantry.wsgi.application"
+APPEND_SLASH = True
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- who owns which tables: shared ones in the public schema, a tenant's own in its schema ---------------------------
+SHARED_APPS = [
+    "django_tenants",
+    "tenants",
+    "tenantry",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+]
+TENANT_APPS = [
+    "django.contrib.admin",  # its log names objects by key alone, so each tenant keeps its own
+    "tenants.journal",
+    "models_registry",
+    "training",
+    "inference",
+]
+INSTALLED_APPS = SHARED_APPS + [app for app in TENANT_APPS if app not in SHARED_APPS]
+TENANT_MODEL = "tenants.Tenant"
+TENANT_DOMAIN_MODEL = "tenants.Domain"
+TENANT_LIMIT_SET_CALLS = True
+SHOW_PUBLIC_IF_NO_TENANT_FOUND = False
+DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
+DATABASES = {"default": environment.database()}
+
+MIDDLEWARE = [
+    "common.requests.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "tenants.middleware.TenantMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# --- who may come in ------------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "tenants.User"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+PASSWORD_RESET_TIMEOUT = 3 * 24 * 3600
+
+# --- files ----------------------------------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+TENANT_STORAGE = environment.one_of("TENANT_STORAGE", environment.STORAGE_ALIASES, "filesystem")
+MODELS_ROOT = env.str("MODELS_ROOT", default=str(VAR / "models"))
+S3_BUCKET = env.str("AWS_STORAGE_BUCKET_NAME", default="")
+if TENANT_STORAGE == "s3" and not S3_BUCKET:
+    raise ImproperlyConfigured("TENANT_STORAGE is s3, but AWS_STORAGE_BUCKET_NAME is not set.")
+S3_OPTIONS = {
+    "bucket_name": S3_BUCKET,
+    "access_key": env.str("AWS_ACCESS_KEY_ID", default="") or None,
+    "secret_key": env.str("AWS_SECRET_ACCESS_KEY", default="") or None,
+    "endpoint_url": env.str("AWS_S3_ENDPOINT_URL", default="") or None,
+    "region_name": env.str("AWS_S3_REGION_NAME", default="") or None,
+    "default_acl": "private",
+    "querystring_auth": True,
+    "file_overwrite": True,
+}
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},  # nothing is stored without naming where
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "database": {"BACKEND": "models_registry.storage.DatabaseStorage"},
+    "filesystem": {"BACKEND": "models_registry.storage.FolderStorage", "OPTIONS": {"location": MODELS_ROOT}},
+}
+if S3_BUCKET:
+    STORAGES["s3"] = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": S3_OPTIONS}
+if custom := env.str("TENANT_STORAGE_BACKEND", default=""):
+    STORAGES["custom"] = {"BACKEND": custom, "OPTIONS": env.json("TENANT_STORAGE_OPTIONS", default={})}
+FILE_UPLOAD_TEMP_DIR = env.str("UPLOAD_TEMP_DIR", default="") or str(VAR / "tmp")
+FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
+DATA_UPLOAD_MAX_MEMORY_SIZE = 32 << 20
+DATA_UPLOAD_MAX_NUMBER_FILES = 2000
+BLOB_CACHE_ROOT = env.str("BLOB_CACHE_ROOT", default=str(VAR / "cache"))
+BLOB_CACHE_BYTES = environment.positive("BLOB_CACHE_BYTES", 20 << 30)
+
+# --- models in memory -----------------------------------------------------------------------------------------------
+MODELS_SOCKET = env.str("TENANTRY_MODELS_SOCKET", default="")
+REDIS_URL = environment.required(
+    "REDIS_URL", "name a Valkey or Redis server, or start the embedded one with `make up`."
+)
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL},
+    "models": {"BACKEND": "inference.pool.ModelPool", "LOCATION": f"unix:{MODELS_SOCKET}", "TIMEOUT": None},
+}
+PREDICTION_LANE = environment.one_of("PREDICTION_LANE", ("direct", "queue"), "direct" if MODELS_SOCKET else "queue")
+PREDICTION_DEADLINE_S = float(environment.positive("PREDICTION_DEADLINE_S", 30))
+
+# --- work that goes on after the answer -----------------------------------------------------------------------------
+BROKER_URL = env.str("BROKER_URL", default="") or env.str("CLOUDAMQP_URL", default="") or REDIS_URL
+if urlsplit(BROKER_URL).scheme not in ("redis", "rediss", "redis+socket", "amqp", "amqps"):
+    raise ImproperlyConfigured(
+        "BROKER_URL must name a Redis or RabbitMQ broker (redis://, rediss://, redis+socket://, amqp://)."
+    )
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.authentication.CallerAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["tenants.permissions.HasScope"],
+    "DEFAULT_PAGINATION_CLASS": "common.http.KeysetPagination",
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "common.http.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {"TITLE": "Tenantry", "VERSION": "1", "SERVE_INCLUDE_SCHEMA": False}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "common.logs.JsonFormatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
+}

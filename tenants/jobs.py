@@ -1,0 +1,143 @@
+"""Handing jobs to workers: insert a row, send a hint, claim, work, end."""
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import celery
+from celery import current_app
+from django.db import connection, transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerError
+
+from common.errors import PlatformError, Unavailable
+from tenants.models import Job, JobLost, Tenant, TenantState
+from tenants.scope import current_tenant, tenant_scope
+
+log = logging.getLogger(__name__)
+
+RETRY_DELAY = timedelta(seconds=5)
+RENEW_EVERY_S = 5.0
+
+
+class TenantTask(celery.Task):  # type: ignore[type-arg]
+    """A task that works for one tenant, named by its uuid in the keyword `tenant`; without it, it refuses to run."""
+
+    abstract = True
+
+    def __call__(self, *args: Any, tenant: str | None = None, **kwargs: Any) -> Any:
+        if args or not tenant:
+            raise TypeError(f"{self.name} takes keywords only, and `tenant` among them")
+        connection.set_schema_to_public()
+        with tenant_scope(Tenant.objects.get(pk=uuid.UUID(tenant))):
+            return self.run(**kwargs)
+
+
+def submit(kind: str, object_id: str, *, max_attempts: int = 3, job_id: uuid.UUID | None = None) -> Job:
+    """Insert a job of the current tenant and send its hint once the transaction commits."""
+    job = Job.objects.create(
+        id=job_id or uuid.uuid4(),
+        tenant=current_tenant(),
+        kind=kind,
+        object_id=object_id,
+        max_attempts=max_attempts,
+        hinted_at=timezone.now(),
+    )
+    transaction.on_commit(lambda: send_hint(job))
+    return job
+
+
+def send_hint(job: Job) -> None:
+    """Tell the workers of this job's queue that it is there. A broker that is away costs nothing but time: the sweep
+    sends the hint again."""
+    try:
+        current_app.send_task(
+            job.kind, kwargs={"tenant": str(job.tenant_id), "job_id": str(job.pk)}, retry=False, ignore_result=True
+        )
+    except (BrokerError, OSError):
+        log.warning("hint_not_sent", extra={"job_id": str(job.pk), "kind": job.kind}, exc_info=True)
+        Job.objects.filter(pk=job.pk).update(hinted_at=None)
+
+
+def sweep() -> int:
+    """Send the hints of jobs that nobody took, fail those whose workers were lost too often; how many were touched."""
+    jobs = list(Job.objects.unheard(timezone.now()).filter(tenant__state=TenantState.ACTIVE).order_by("due_at")[:500])
+    for job in jobs:
+        if job.attempts >= job.max_attempts:
+            job.abandon()
+            continue
+        Job.objects.filter(pk=job.pk).update(hinted_at=timezone.now())
+        send_hint(job)
+    return len(jobs)
+
+
+def work_on(job_id: str, work: Callable[[Job], None]) -> None:
+    """Claim the job, do its work while holding its lease, and end it whatever happens.
+
+    `work` ends the job itself with `job.succeed()` in the transaction that writes its result. Delivered twice, or
+    already cancelled, it does nothing. A PlatformError fails the job with its code and sentence; one that may pass
+    (`Unavailable`) and anything unforeseen gives it back for another attempt, the last of which fails it.
+    """
+    job = Job.objects.get(pk=uuid.UUID(job_id))
+    fields = {"job_id": job_id, "kind": job.kind, "tenant": current_tenant().tenant_id}
+    started = time.monotonic()
+    try:
+        job.claim(f"{socket.gethostname()}:{os.getpid()}")
+    except JobLost:
+        job.abandon()
+        return
+    try:
+        with held(job):
+            work(job)
+        log.info("job_ended", extra=fields | {"state": job.state, "duration_s": round(time.monotonic() - started, 3)})
+    except JobLost:
+        log.info("job_lost", extra=fields)
+    except Exception as error:
+        _end_badly(job, error, fields)
+
+
+def _end_badly(job: Job, error: Exception, fields: dict[str, Any]) -> None:
+    may_pass = not isinstance(error, PlatformError) or isinstance(error, Unavailable)
+    if isinstance(error, PlatformError):
+        code, message = error.code, error.message
+    else:
+        log.exception("job_broke", extra=fields)
+        code, message = "internal_error", f"Something broke on our side; the log has it under job {job.pk}."
+    try:
+        if may_pass and job.attempts < job.max_attempts:
+            job.release(RETRY_DELAY * job.attempts)
+        else:
+            job.fail(code, message)
+    except JobLost:
+        log.info("job_lost", extra=fields)
+
+
+@contextmanager
+def held(job: Job) -> Iterator[None]:
+    """Renew the job's lease from a thread of its own while the block runs, so that long silent work keeps it."""
+    done = threading.Event()
+
+    def renew() -> None:
+        try:
+            while not done.wait(RENEW_EVERY_S):
+                try:
+                    job.renew()
+                except JobLost:
+                    return
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=renew, name=f"lease-{job.pk}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

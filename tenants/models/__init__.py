@@ -1,0 +1,21 @@
+"""What all tenants share, in the public schema: who they are, who may come in, and the jobs that wait."""
+
+from tenants.models.access import ApiToken, Membership, Role, Scope, User
+from tenants.models.jobs import Job, JobLost, JobState
+from tenants.models.tenancy import Domain, OperatorAudit, SchemaTemplate, Tenant, TenantState
+
+__all__ = [
+    "ApiToken",
+    "Domain",
+    "Job",
+    "JobLost",
+    "JobState",
+    "Membership",
+    "OperatorAudit",
+    "Role",
+    "SchemaTemplate",
+    "Scope",
+    "Tenant",
+    "TenantState",
+    "User",
+]

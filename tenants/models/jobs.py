@@ -1,0 +1,184 @@
+"""Work that outlives its request: one row a job, in the shared schema, so that one query asks about all tenants."""
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce, Now
+from django.utils import timezone
+
+from common.errors import Conflict
+from tenants.models.tenancy import Tenant
+
+LEASE = timedelta(seconds=30)
+HINT_AGAIN_AFTER = timedelta(seconds=30)
+
+
+class JobState(models.TextChoices):
+    """Where a job is in its life."""
+
+    QUEUED = "queued", "Queued"
+    RUNNING = "running", "Running"
+    SUCCEEDED = "succeeded", "Succeeded"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+class JobLost(Exception):
+    """This worker no longer holds the job: it was cancelled, or its lease ran out and another worker took it."""
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    """Sets of jobs."""
+
+    def open(self) -> Self:
+        """Neither succeeded, failed nor cancelled."""
+        return self.filter(state__in=(JobState.QUEUED, JobState.RUNNING))
+
+    def claimable(self, at: datetime) -> Self:
+        """Due and queued, or abandoned by a worker whose lease ran out."""
+        return self.filter(Q(state=JobState.QUEUED, due_at__lte=at) | Q(state=JobState.RUNNING, lease_until__lt=at))
+
+    def unheard(self, at: datetime) -> Self:
+        """Claimable, but no hint of it was sent lately."""
+        return self.claimable(at).filter(Q(hinted_at=None) | Q(hinted_at__lt=at - HINT_AGAIN_AFTER))
+
+
+class Job(models.Model):
+    """One piece of work of one tenant. PostgreSQL holds its truth; the broker only carries hints that it is there.
+
+    queued ──> running ──> succeeded
+       │          ├──────> failed
+       └──────────┴──────> cancelled
+
+    A state changes only through the methods below, each of which is one conditional UPDATE: of two processes that try
+    the same change, exactly one succeeds. `fence` counts the claims; what a worker writes is conditional on the fence
+    it was given, so a worker that was taken for dead can no longer write. Run `succeed` in the transaction that writes
+    the result: then a lost job leaves no result.
+
+    kind: the name of the Celery task that does it, such as `training.run`.
+    object_id: what it is about, in the tenant's schema; everything else about it lies there.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey(Tenant, on_delete=models.CASCADE, related_name="jobs")
+    kind = models.CharField(max_length=60)
+    object_id = models.CharField(max_length=64)
+    state = models.CharField(max_length=10, choices=JobState, default=JobState.QUEUED)
+    progress_percent = models.FloatField(default=0)
+    progress_stage = models.CharField(max_length=200, blank=True)
+    error_code = models.CharField(max_length=60, blank=True)
+    error_message = models.CharField(max_length=1000, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    max_attempts = models.PositiveSmallIntegerField(default=3)
+    fence = models.PositiveIntegerField(default=0)
+    worker = models.CharField(max_length=200, blank=True)
+    lease_until = models.DateTimeField(null=True)
+    due_at = models.DateTimeField(default=timezone.now)
+    hinted_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at",)
+        indexes = (
+            models.Index("due_at", condition=Q(state=JobState.QUEUED), name="tenants_job_queued"),
+            models.Index("lease_until", condition=Q(state=JobState.RUNNING), name="tenants_job_running"),
+            models.Index("tenant", "kind", "-created_at", name="tenants_job_of_tenant"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id} ({self.state})"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.state in ENDED
+
+    def claim(self, worker: str) -> None:
+        """Take this job for the calling worker, for one lease.
+
+        Raises:
+            JobLost: it is not there to be taken: ended, not due, or held by a live worker.
+        """
+        now = timezone.now()
+        claimable = Job.objects.claimable(now).filter(pk=self.pk, attempts__lt=F("max_attempts"))
+        if not claimable.update(
+            state=JobState.RUNNING,
+            fence=F("fence") + 1,
+            attempts=F("attempts") + 1,
+            worker=worker,
+            lease_until=now + LEASE,
+            started_at=Coalesce("started_at", Now()),
+        ):
+            raise JobLost
+        self.refresh_from_db()
+
+    def renew(self) -> None:
+        """Hold the job for one more lease."""
+        self._while_held(lease_until=timezone.now() + LEASE)
+
+    def report(self, percent: float, stage: str) -> None:
+        """Show how far it is (percent: 0 to 100), and hold it for one more lease."""
+        self._while_held(
+            lease_until=timezone.now() + LEASE,
+            progress_percent=min(max(percent, 0.0), 100.0),
+            progress_stage=stage[:200],
+        )
+
+    def succeed(self) -> None:
+        """End well. Call it in the transaction that writes the result."""
+        self._while_held(state=JobState.SUCCEEDED, progress_percent=100.0, lease_until=None, finished_at=timezone.now())
+
+    def fail(self, code: str, message: str) -> None:
+        """End badly, for a reason that another attempt would meet again."""
+        self._while_held(**_failure(code, message))
+
+    def release(self, delay: timedelta) -> None:
+        """Give the job back for a later attempt; the last attempt's reason is then the one it fails with."""
+        self._while_held(state=JobState.QUEUED, lease_until=None, due_at=timezone.now() + delay, hinted_at=None)
+
+    def cancel(self) -> None:
+        """End because somebody asked; its worker notices at its next renewal.
+
+        Raises:
+            Conflict: it has ended already.
+        """
+        changed = (
+            Job.objects.open()
+            .filter(pk=self.pk)
+            .update(state=JobState.CANCELLED, lease_until=None, finished_at=timezone.now())
+        )
+        self.refresh_from_db()
+        if not changed and self.state != JobState.CANCELLED:
+            raise Conflict(f"This job has {self.state} already, so it cannot be cancelled.", code="already_ended")
+
+    def abandon(self) -> None:
+        """Fail it if its workers were lost too often; nothing happens if it is not so."""
+        lost = Job.objects.claimable(timezone.now()).filter(pk=self.pk, attempts__gte=F("max_attempts"))
+        lost.update(**_failure("worker_lost", "Its worker was lost, too many times in a row to try again."))
+
+    def _while_held(self, **changes: Any) -> None:
+        held = Job.objects.filter(pk=self.pk, state=JobState.RUNNING, fence=self.fence)
+        if not held.update(**changes):
+            raise JobLost
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+
+def _failure(code: str, message: str) -> dict[str, Any]:
+    return {
+        "state": JobState.FAILED,
+        "error_code": code,
+        "error_message": message[:1000],
+        "lease_until": None,
+        "finished_at": timezone.now(),
+    }

@@ -1,0 +1,46 @@
+"""Which tenant the present thread works for. No tenant in scope, no query on a tenant's tables."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connection
+
+from tenants.models import Tenant
+
+
+class NoTenantInScope(RuntimeError):
+    """Code that needs a tenant ran without one: a bug, never the caller's fault."""
+
+
+def current_tenant() -> Tenant:
+    """The tenant that the present thread works for.
+
+    Raises:
+        NoTenantInScope: there is none.
+    """
+    tenant = connection.tenant
+    if not isinstance(tenant, Tenant):
+        raise NoTenantInScope("this code works for one tenant and was called outside any")
+    return tenant
+
+
+@contextmanager
+def tenant_scope(tenant: Tenant) -> Iterator[Tenant]:
+    """Work for this tenant inside the block; the tenant before it is back afterwards, whatever happens."""
+    before = connection.tenant
+    connection.set_tenant(tenant)
+    try:
+        yield tenant
+    finally:
+        connection.set_tenant(before)
+
+
+@contextmanager
+def shared_scope() -> Iterator[None]:
+    """Work for no tenant inside the block: shared tables only."""
+    before = connection.tenant
+    connection.set_schema_to_public()
+    try:
+        yield
+    finally:
+        connection.set_tenant(before)
