@@ -19,7 +19,6 @@ from django.core.files.storage import storages
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.migrations.loader import MigrationLoader
-from django_tenants.migration_executors.base import run_migrations
 
 from common.errors import Unavailable
 from tenants.models import SchemaTemplate, Tenant
@@ -41,7 +40,7 @@ def upgrade() -> Iterator[str]:
 
     Resumable: a tenant whose fingerprint is right is skipped without a look at its schema.
     """
-    call_command("migrate_schemas", schema_name="public", interactive=False, verbosity=0)
+    call_command("migrate_schemas", shared=True, interactive=False, verbosity=0)
     yield "shared schema is up to date"
     wanted = fingerprint()
     if not SchemaTemplate.objects.filter(pk=wanted).exists():
@@ -101,10 +100,7 @@ def _remake_template(wanted: str) -> None:
 
 
 def _migrate(schema_name: str) -> None:
-    options = {"interactive": False, "verbosity": 0, "database": "default", "fake": False, "fake_initial": False}
-    options |= {"app_label": None, "migration_name": None, "run_syncdb": False, "plan": False, "check_unapplied": False}
-    options |= {"prune": False, "skip_checks": True}
-    run_migrations([], options, "standard", schema_name)
+    call_command("migrate_schemas", schema_name=schema_name, tenant=True, interactive=False, verbosity=0)
 
 
 def _dump_template() -> str:

@@ -131,7 +131,7 @@ class RunMetric(models.Model):
 
     class Meta:
         ordering = ("key", "step", "at")
-        indexes = (models.Index("run", "key", "step", name="training_run_metric"),)
+        indexes = (models.Index(fields=["run", "key", "step"], name="training_run_metric"),)
 
     def __str__(self) -> str:
         return f"{self.key}={self.value}"

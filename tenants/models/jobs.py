@@ -90,9 +90,9 @@ class Job(models.Model):
     class Meta:
         ordering = ("-created_at",)
         indexes = (
-            models.Index("due_at", condition=Q(state=JobState.QUEUED), name="tenants_job_queued"),
-            models.Index("lease_until", condition=Q(state=JobState.RUNNING), name="tenants_job_running"),
-            models.Index("tenant", "kind", "-created_at", name="tenants_job_of_tenant"),
+            models.Index(fields=["due_at"], condition=Q(state=JobState.QUEUED), name="tenants_job_queued"),
+            models.Index(fields=["lease_until"], condition=Q(state=JobState.RUNNING), name="tenants_job_running"),
+            models.Index(fields=["tenant", "kind", "-created_at"], name="tenants_job_of_tenant"),
         )
 
     def __str__(self) -> str:

@@ -1,0 +1,80 @@
+"""Fixtures that every app's tests share: two provisioned tenants, and clients that speak to them."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_blocker: Any) -> None:
+    """The session's own database, migrated, with the tenants acme and globex in it."""
+    from tenants import provisioning, services
+
+    with django_db_blocker.unblock():
+        list(provisioning.upgrade())
+        for tenant_id in ("acme", "globex"):
+            services.provision_tenant(
+                tenant_id=tenant_id, name=tenant_id.title(), admin_email=f"admin@{tenant_id}.test", actor="tests"
+            )
+
+
+@pytest.fixture
+def acme(db: None) -> Any:
+    """A tenant; what a test does in it is rolled back."""
+    from tenants.models import Tenant
+
+    return Tenant.objects.get(tenant_id="acme")
+
+
+@pytest.fixture
+def globex(db: None) -> Any:
+    """Another tenant; what a test does in it is rolled back."""
+    from tenants.models import Tenant
+
+    return Tenant.objects.get(tenant_id="globex")
+
+
+@pytest.fixture
+def committed_tenant(django_db_setup: None, django_db_blocker: Any) -> Iterator[Any]:
+    """A tenant of this test alone, whose rows are really committed (for threads, workers and races); deleted after."""
+    from django.db import connection
+
+    from tenants import services
+
+    with django_db_blocker.unblock():
+        tenant_id = f"t-{uuid.uuid4().hex[:12]}"
+        made = services.provision_tenant(
+            tenant_id=tenant_id, name=tenant_id, admin_email=f"admin@{tenant_id}.test", actor="tests"
+        )
+        yield made.tenant
+        connection.set_schema_to_public()
+        services.delete_tenant(tenant=made.tenant, confirm=tenant_id, actor="tests")
+        connection.close()
+
+
+@pytest.fixture
+def client_for() -> Callable[..., Any]:
+    """`client_for(tenant, *scopes)`: a client below the tenant's address with a fresh token."""
+    from tests.clients import client_of
+
+    return client_of
+
+
+@pytest.fixture
+def operator_client(db: None) -> Any:
+    """A client of the operator's surface with a token for all tenants."""
+    from tests.clients import operator_client
+
+    return operator_client()
+
+
+@pytest.fixture(autouse=True)
+def _no_tenant_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test begins and ends with no tenant on its connection."""
+    yield
+    if "django_db_setup" in request.fixturenames:
+        from django.db import connection
+
+        connection.set_schema_to_public()
