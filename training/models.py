@@ -3,10 +3,14 @@
 import uuid
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
+from django.db.models.functions import Concat, Right
+from django.utils import timezone
 
 from models_registry.models import Bundle, ModelVersion, name_validator
 from tenants.models import Job
+
+LOG_CHARS = 64 << 10
 
 
 class Dataset(models.Model):
@@ -26,7 +30,7 @@ class Dataset(models.Model):
 class DatasetVersion(models.Model):
     """A table as it was uploaded, known by the digest of its bytes.
 
-    format: `csv`. columns: its header.
+    format: `csv`. columns: its header. row_count: without the header and blank lines.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -36,6 +40,7 @@ class DatasetVersion(models.Model):
     format = models.CharField(max_length=20)
     file_name = models.CharField(max_length=255)
     columns = models.JSONField(default=list)
+    row_count = models.PositiveBigIntegerField()
     size_bytes = models.PositiveBigIntegerField()
     created_by = models.CharField(max_length=250, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -46,6 +51,11 @@ class DatasetVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dataset}@{self.digest[:12]}"
+
+    @property
+    def state(self) -> str:
+        """Where it is in its life: always `ready`, since a file is checked while it is uploaded."""
+        return "ready"
 
 
 class Experiment(models.Model):
@@ -69,13 +79,23 @@ class RunKind(models.TextChoices):
     EXTERNAL = "external", "External"
 
 
+class DecisionState(models.TextChoices):
+    """What became of a run's `activate_if`."""
+
+    PENDING = "pending", "Pending"
+    ACTIVATED = "activated", "Activated"
+    KEPT = "kept", "What served was kept"
+
+
 class Run(models.Model):
     """One attempt to make a model: executed here (managed) or logged by a client (external).
 
     The state of a managed run is that of its job, which has the run's own id; an external run says it by itself.
 
     params: the trainer's parameters. validation: how it is judged (`kind`, `fraction`, `seed`).
-    activate_if: `metric` and `margin` by which it must beat what serves to be activated.
+    activate_if: `metric`, `margin` and `direction` (`max` or `min`) by which it must beat what serves to be activated.
+    activation_decision: `state` (`pending`, `activated`, `kept`), `reason` and the numbers that were compared.
+    log: what happened, a line each, the oldest dropped beyond LOG_CHARS.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -99,6 +119,7 @@ class Run(models.Model):
     tags = models.JSONField(default=dict)
     duration_s = models.FloatField(null=True)
     peak_memory_bytes = models.PositiveBigIntegerField(null=True)
+    log = models.TextField(blank=True)
     created_by = models.CharField(max_length=250, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -118,6 +139,12 @@ class Run(models.Model):
     def state(self) -> str:
         """Where it is in its life: its job's state, or what its client said."""
         return self.job.state if self.job else self.external_state
+
+    def write_log(self, line: str) -> None:
+        """Add a line with the time to the log, in one UPDATE."""
+        text = f"{timezone.now():%Y-%m-%dT%H:%M:%SZ} {line[:1000]}\n"
+        longer = Right(Concat("log", Value(text), output_field=models.TextField()), LOG_CHARS)
+        Run.objects.filter(pk=self.pk).update(log=longer)
 
 
 class RunMetric(models.Model):

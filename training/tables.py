@@ -1,0 +1,195 @@
+"""A CSV file as a table: checked and sampled row by row, in memory that does not grow with the file."""
+
+import csv
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, NoReturn
+
+from common.errors import Invalid
+
+MAX_ROW_BYTES = 4 << 20
+MAX_CELL_CHARS = 131_072  # csv's own limit; it also ends a quote that is never closed
+MAX_COLUMNS = 10_000
+MAX_COLUMN_NAME_CHARS = 250
+PREVIEW_CELL_CHARS = 200
+BYTE_ORDER_MARK = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a whole pass over a CSV file found. digest: SHA-256 of its bytes, in hex."""
+
+    columns: tuple[str, ...]
+    row_count: int
+    size_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The first rows of a table; long cells are cut. is_whole: the table has no further row."""
+
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    is_whole: bool
+
+
+def read_table(file: BinaryIO) -> Table:
+    """Read the file from its present position to its end, and say what table it is.
+
+    Blank lines are no rows. It takes one row at a time, whatever the file's size.
+
+    Raises:
+        Invalid: it is empty, is not UTF-8, has no header or names a column twice, or has a row of another length; the
+            sentence says in which line.
+    """
+    lines = _Lines(file)
+    rows = _rows(lines)
+    columns = _header(next(rows, None), lines)
+    row_count = sum(1 for _ in _checked(rows, columns, lines))
+    if row_count == 0:
+        raise Invalid("The file has a header and no rows.", code="empty_input", fields={"file": "no rows"})
+    return Table(columns, row_count, lines.size_bytes, lines.digest.hexdigest())
+
+
+def read_preview(file: BinaryIO, limit: int) -> Preview:
+    """The first `limit` rows of a file that `read_table` took; no more of it is read."""
+    lines = _Lines(file)
+    rows = _rows(lines)
+    columns = _header(next(rows, None), lines)
+    sample: list[list[str]] = []
+    for row in _checked(rows, columns, lines):
+        if len(sample) == limit:
+            return Preview(columns, sample, is_whole=False)
+        sample.append([cell[:PREVIEW_CELL_CHARS] for cell in row])
+    return Preview(columns, sample, is_whole=True)
+
+
+class _Lines:
+    """The lines of a file as text, counted and hashed, with a bound on the bytes between two calls of `begin_row`.
+
+    A quoted cell may hold line ends, so a row may be many lines; without the bound a quote that is never closed, or
+    closed and opened again on every line, would take the whole file into memory as one row.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._readline = file.readline
+        self._row_bytes = 0
+        self.first_line = 1
+        self.number = 0
+        self.size_bytes = 0
+        self.digest = hashlib.sha256()
+
+    def begin_row(self) -> None:
+        """What comes next belongs to another row."""
+        self._row_bytes = 0
+        self.first_line = self.number + 1
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._readline(MAX_ROW_BYTES + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.size_bytes += len(line)
+        self._row_bytes += len(line)
+        self.digest.update(line)
+        if self._row_bytes > MAX_ROW_BYTES:
+            self.refuse(
+                f"a row has more than {MAX_ROW_BYTES >> 20} MiB; perhaps a quote is not closed", self.first_line
+            )
+        if b"\0" in line:
+            self.refuse("there is a NUL byte, so this is no CSV file", self.number)
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            self.refuse(f"byte {error.start + 1} is not UTF-8; save the file as UTF-8", self.number)
+        return text.removeprefix(BYTE_ORDER_MARK) if self.number == 1 else text
+
+    def refuse(self, fault: str, number: int) -> NoReturn:
+        """Say what is wrong, and where."""
+        where = f"line {number}: {fault}"
+        raise Invalid(f"The file cannot be read as a table, {where}.", fields={"file": where})
+
+
+def _rows(lines: _Lines) -> Iterator[list[str]]:
+    """The rows that are not blank."""
+    reader = csv.reader(lines, strict=True)
+    while True:
+        lines.begin_row()
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            lines.refuse(_sentence(error), lines.first_line)
+        if row:
+            yield row
+
+
+def _sentence(error: csv.Error) -> str:
+    text = str(error)
+    if "field larger" in text:
+        return f"a cell has more than {MAX_CELL_CHARS:,} characters; perhaps a quote is not closed"
+    if "unexpected end" in text:
+        return "a quote is not closed"
+    if "expected after" in text:
+        return "a quoted cell goes on after its closing quote; write a quote inside quotes twice"
+    if "new-line character" in text:
+        return "lines must end with LF or CRLF, not with CR alone"
+    return text
+
+
+def _checked(rows: Iterator[list[str]], columns: tuple[str, ...], lines: _Lines) -> Iterator[list[str]]:
+    """The rows, each as long as the header."""
+    width = len(columns)
+    for row in rows:
+        if len(row) != width:
+            lines.refuse(
+                f"the row has {_count(len(row), 'cell')}, and the header names {_count(width, 'column')}",
+                lines.first_line,
+            )
+        yield row
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _header(row: list[str] | None, lines: _Lines) -> tuple[str, ...]:
+    """The column names in the first row."""
+    if row is None:
+        raise Invalid("The file is empty.", code="empty_input", fields={"file": "empty"})
+    line = lines.first_line
+    if len(row) > MAX_COLUMNS:
+        lines.refuse(f"there are {len(row):,} columns, and at most {MAX_COLUMNS:,} are taken", line)
+    if len(row) == 1 and any(mark in row[0] for mark in ";\t|"):
+        lines.refuse("the columns are not separated by commas", line)
+    if _looks_like_data(row):
+        lines.refuse("there is no header: every name in it is a number", line)
+    seen: set[str] = set()
+    for position, name in enumerate(row, start=1):
+        if not name.strip():
+            lines.refuse(f"column {position} has no name in the header (pandas: to_csv(index=False))", line)
+        if len(name) > MAX_COLUMN_NAME_CHARS:
+            lines.refuse(f"the name of column {position} has more than {MAX_COLUMN_NAME_CHARS} characters", line)
+        if name in seen:
+            lines.refuse(f"the column '{name}' comes twice", line)
+        seen.add(name)
+    return tuple(row)
+
+
+def _looks_like_data(row: list[str]) -> bool:
+    """Whether all names are numbers, other than the 0, 1, 2, … that an unnamed frame is written with."""
+    return all(_is_number(cell) for cell in row) and row != [str(position) for position in range(len(row))]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
