@@ -1,4 +1,4 @@
-"""The pool of loaded models as a Django cache: a client of the machine's model host, as memcached's backend is of memcached.
+"""The pool of loaded models as a Django cache: a client of the machine's model host, as memcached's is of memcached.
 
     runner = caches["models"].get_or_set(pool_key(tenant, version), loader)
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
+
 from runtimes.client import HostClient, HostStats, LoadRequest, Runner
 
 _clients: dict[str, HostClient] = {}

@@ -1,0 +1,97 @@
+"""Predicting with one version through this machine's pool."""
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from django.core.cache import caches
+
+from common.errors import Conflict, Invalid, PlatformError, TimedOut, Unavailable
+from inference.decoding import decode
+from models_registry.loading import load_request, pool_key
+from models_registry.models import ModelVersion
+from runtimes import errors as faults
+from runtimes.client import Prediction
+from runtimes.signature import Signature
+from tenants.scope import current_tenant
+
+
+def predict(version: ModelVersion, model_name: str, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+    """The answer to a predict body by this version, as JSON values and numpy arrays.
+
+    deadline: on `time.monotonic()`'s clock.
+
+    Raises:
+        Invalid: the rows are not what the model takes, or the model raised on them.
+        Unavailable, TimedOut: no answer now.
+    """
+    signature = Signature.from_json(version.signature)
+    decoded = decode(body, signature)
+    with faults_as_errors():
+        runner = caches["models"].get_or_set(pool_key(current_tenant(), version), lambda: load_request(version))
+        prediction = runner.predict(
+            decoded.batch,
+            probabilities=bool(body.get("probabilities")),
+            deadline_s=_left(deadline),
+        )
+    return _answer(prediction, signature, model_name, version.number)
+
+
+def deadline_of(body: Mapping[str, Any], longest_s: float) -> float:
+    """When the answer must be there, on `time.monotonic()`'s clock: `deadline_ms` from now, or the longest allowed.
+
+    Raises:
+        Invalid: `deadline_ms` is no number above zero.
+    """
+    asked = body.get("deadline_ms")
+    if asked is None:
+        return time.monotonic() + longest_s
+    if isinstance(asked, bool) or not isinstance(asked, int | float) or asked <= 0:
+        raise Invalid("deadline_ms is a number of milliseconds above zero.", fields={"deadline_ms": str(asked)[:40]})
+    return time.monotonic() + min(asked / 1000, longest_s)
+
+
+@contextmanager
+def faults_as_errors() -> Iterator[None]:
+    """Turn what runtimes raise into errors that the caller of the platform can act on."""
+    try:
+        yield
+    except faults.RuntimeFault as fault:
+        raise _error_of(fault) from fault
+
+
+def _error_of(fault: faults.RuntimeFault) -> PlatformError:
+    match fault:
+        case faults.DeadlineExceeded():
+            return TimedOut("The model did not answer before the deadline.")
+        case faults.ModelError():
+            return Invalid(f"The model could not predict these rows: {fault.message}", code="model_error")
+        case faults.ArtifactRejected():
+            return Conflict(f"This version cannot be loaded: {fault.reason}", code=fault.code)
+        case faults.HostUnavailable() | faults.PoolFull() | faults.RunnerDied():
+            return Unavailable(f"{fault.message} Try again shortly.", code=fault.code, retry_after_s=1)
+        case _:
+            return Unavailable(fault.message, code=fault.code)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimedOut("The deadline passed before the model was asked.")
+    return left
+
+
+def _answer(prediction: Prediction, signature: Signature, model_name: str, number: int) -> dict[str, Any]:
+    outputs = {name: values.tolist() for name, values in prediction.outputs.items()}
+    answer: dict[str, Any] = {
+        "id": uuid.uuid4().hex,
+        "model": model_name,
+        "version": number,
+        "predictions": next(iter(outputs.values())) if len(outputs) == 1 else outputs,
+    }
+    if prediction.probabilities is not None:
+        answer["probabilities"] = prediction.probabilities.tolist()
+        answer["classes"] = list(signature.classes) if signature.classes else None
+    return answer
