@@ -77,6 +77,8 @@ class Postgres:
 
     def is_ready(self) -> bool:
         """Whether the database takes queries; makes the database and its owner on the first start."""
+        if not self._says_ready():  # asking by a connection would fill the log with refusals
+            return False
         try:
             with closing(self._connect("postgres")) as connection:
                 connection.autocommit = True
@@ -90,6 +92,13 @@ class Postgres:
         """What the platform's settings need to reach it."""
         address = quote(str(self._folder.server_sockets), safe="")
         return {"DATABASE_URL": f"postgres://{OWNER}:{self._folder.secret(OWNER)}@:{PORT}/{DATABASE}?host={address}"}
+
+    def _says_ready(self) -> bool:
+        """Whether the server has noted, in the last line of its pid file, that it takes connections."""
+        try:
+            return (self._data / "postmaster.pid").read_text().rstrip().endswith("\nready")
+        except OSError:
+            return False
 
     def _initialise(self) -> None:
         """Make the cluster, whole or not at all."""

@@ -1,0 +1,84 @@
+"""Makes `.venv` with everything that requirements.txt locks, or finds that nothing has changed since.
+
+The machine's own python3 runs this file before anything is installed, so it imports nothing of the project.
+"""
+
+import fcntl
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+OLDEST = (3, 11)
+ROOT = Path(__file__).resolve().parents[3]
+FOLDER = ROOT / ".venv"
+FINISHED = FOLDER / "installed"  # holds the digest of what was installed
+BEGUN = FOLDER / "installing"  # there while an install runs, and after one that was cut short
+
+
+def main() -> None:
+    """Have an installed `.venv`, or end with a sentence that says what is missing."""
+    check_python()
+    lock = (ROOT / "requirements.txt").open()
+    fcntl.flock(lock, fcntl.LOCK_EX)  # of two commands at once, the second finds the first one's work
+    wanted = digest()
+    if FINISHED.exists() and FINISHED.read_text() == wanted:
+        return
+    python = make_environment()
+    FINISHED.unlink(missing_ok=True)
+    BEGUN.touch()
+    install(python)
+    FINISHED.write_text(wanted)
+    BEGUN.unlink()
+
+
+def check_python() -> None:
+    """End with a sentence where this Python will not do."""
+    if sys.version_info < OLDEST:
+        found = ".".join(map(str, sys.version_info[:3]))
+        sys.exit(f"Tenantry needs Python 3.11 or newer, and this is {found}: try `make up PYTHON=python3.12`.")
+    try:
+        import ensurepip  # noqa: F401 Debian ships it apart from Python
+        import venv  # noqa: F401
+    except ImportError:
+        sys.exit("Python's venv module is missing: install it, on Debian with `apt-get install python3-venv`.")
+
+
+def digest() -> str:
+    """What the files that decide about the install say, as one hash; another Python is another install."""
+    parts = [(ROOT / name).read_bytes() for name in ("requirements.txt", "pyproject.toml")]
+    return hashlib.sha256(b"\0".join([*parts, sys.version.encode()])).hexdigest()
+
+
+def make_environment() -> Path:
+    """The Python of `.venv`, made anew if there is none that can be built upon."""
+    python = FOLDER / "bin" / "python"
+    if BEGUN.exists() or not works(python):
+        print("Making .venv", flush=True)  # noqa: T201
+        if subprocess.run([sys.executable, "-m", "venv", "--clear", str(FOLDER)], check=False).returncode:
+            sys.exit(f"{FOLDER} cannot be made; the lines above say why.")
+    return python
+
+
+def works(python: Path) -> bool:
+    """Whether this environment's Python runs and is of the version that runs this file."""
+    ask = "import sys, pip; sys.exit(sys.version_info[:2] != %r)" % (sys.version_info[:2],)  # noqa: UP031
+    return (
+        python.exists() and subprocess.run([str(python), "-c", ask], capture_output=True, check=False).returncode == 0
+    )
+
+
+def install(python: Path) -> None:
+    """Install what requirements.txt locks."""
+    print("Installing requirements.txt into .venv; the first time takes minutes", flush=True)  # noqa: T201
+    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "-r", "requirements.txt"]
+    command += [] if sys.stdout.isatty() else ["--quiet"]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        sys.exit("Installing failed; the lines above say why. The same command tries again.")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Interrupted; the same command starts anew.")
