@@ -1,0 +1,1 @@
+"""The story of two tenants, told over HTTP alone: `make demo`."""
