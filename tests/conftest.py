@@ -1,7 +1,11 @@
 """Fixtures that every app's tests share: two provisioned tenants, and clients that speak to them."""
 
+import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +56,23 @@ def committed_tenant(django_db_setup: None, django_db_blocker: Any) -> Iterator[
         connection.set_schema_to_public()
         services.delete_tenant(tenant=made.tenant, confirm=tenant_id, actor="tests")
         connection.close()
+
+
+@pytest.fixture(scope="session")
+def model_host() -> Iterator[str]:
+    """A running model host at the settings' address."""
+    from django.conf import settings
+
+    address: str = settings.MODELS_SOCKET
+    host = subprocess.Popen([sys.executable, "-m", "runtimes.host", "--socket", address])
+    deadline = time.monotonic() + 30
+    while not Path(address).exists():
+        assert host.poll() is None, "the model host ended"
+        assert time.monotonic() < deadline, "the model host does not listen"
+        time.sleep(0.02)
+    yield address
+    host.terminate()
+    host.wait(20)
 
 
 @pytest.fixture
