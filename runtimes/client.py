@@ -1,0 +1,411 @@
+"""The client of the model host: what web and Celery processes use to reach models.
+
+Imports numpy and msgpack only, never a model's library. Everything that a runner answers is checked before it is used.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from runtimes import addresses, arrays
+from runtimes.errors import (
+    DeadlineExceeded,
+    HostUnavailable,
+    ModelError,
+    ProtocolFault,
+    RunnerDied,
+    RuntimeFault,
+    from_message,
+)
+from runtimes.limits import Limits
+from runtimes.messages import Caps, Connection, EndOfStream, Frame
+from runtimes.protocol import Prediction
+from runtimes.reporting import Reporter
+from runtimes.signature import Batch
+from runtimes.work import FitReport, Inspection, Progress, Validation, fit, inspect
+
+CONNECTIONS_A_THREAD = 64
+HOST_CAPS = Caps(header_bytes=16 << 20, body_bytes=0)
+CONNECT_SECONDS = 5.0
+LEASE_SECONDS = 1200.0
+MAX_OUTPUTS = 256
+PROBABILITIES = "probabilities"
+
+__all__ = ["FitReport", "HostClient", "Inspection", "LoadRequest", "Prediction", "Progress", "Runner"]
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What the host needs to load a version.
+
+    bundle_fd: a packed bundle; the client closes it when the host has it.
+    options: signature (as JSON), and labels or architecture where they were declared.
+    """
+
+    bundle_fd: int
+    tenant: str
+    format: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class HostStats:
+    """The pool's runners and counters."""
+
+    runners: tuple[Mapping[str, Any], ...]
+    bytes: int
+    memory_bytes: int
+    hits: int
+    misses: int
+    loads: int
+    failed_loads: int
+    evictions: int
+    deaths: int
+    kills: int
+    load_seconds: float
+    zygotes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where a version's runner listens, which of its runners that is, and what it may answer."""
+
+    path: str
+    generation: int
+    limits: Limits
+
+
+class HostClient:
+    """The model host of this machine, for every thread of this process; a fork of the process may go on using it."""
+
+    def __init__(self, address: str) -> None:
+        self._path = addresses.path_of(address)
+        self._ways: dict[str, Way] = {}
+        self._local = threading.local()
+        self._reporter = Reporter(self)
+
+    def runner(self, key: str, loader: Callable[[], LoadRequest]) -> Runner:
+        """The runner of a version, resident or loaded now.
+
+        loader: called only when the version is not resident and nobody else is loading it. Blocks while it loads.
+
+        Raises:
+            ArtifactRejected, PoolFull, ConfinementUnavailable, HostUnavailable, and whatever the loader raises.
+        """
+        if key not in self._ways:
+            self._ways[key] = self._lease(key, loader)
+        return Runner(self, key, loader)
+
+    def inspect(
+        self,
+        bundle_fd: int,
+        *,
+        tenant: str,
+        metadata: Mapping[str, Any],
+        limits: Limits | None = None,
+        on_stage: Callable[[str], None] | None = None,
+    ) -> Inspection:
+        """What an artifact is, learned by loading it in a confined runner of its own.
+
+        Raises:
+            ArtifactRejected: it cannot be served; `reason` says why in a sentence.
+        """
+        return inspect(self, bundle_fd, tenant, metadata, limits or Limits(), on_stage or (lambda stage: None))
+
+    def fit(
+        self,
+        *,
+        tenant: str,
+        trainer: str,
+        params: Mapping[str, Any],
+        target: str,
+        validation: Validation,
+        dataset_fd: int,
+        out: BinaryIO,
+        limits: Limits | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
+    ) -> FitReport:
+        """Train on a CSV file in a confined runner; the artifact is written to `out`.
+
+        Raises:
+            Cancelled: `is_cancelled` said so; the runner is gone. ModelError: the data or the parameters do not do.
+            DeadlineExceeded, ArtifactRejected: over a limit.
+        """
+        order = {"trainer": trainer, "params": params, "target": target, "validation": validation}
+        report = on_progress or (lambda progress: None)
+        return fit(self, order, dataset_fd, tenant, out, limits or Limits(), report, is_cancelled or (lambda: False))
+
+    def resident(self, key: str) -> bool:
+        """Whether the version is loaded now."""
+        return bool(self.ask({"op": "find", "key": key})["resident"])
+
+    def evict(self, key: str) -> bool:
+        """Whether the version was loaded; its runner is gone now, and a remembered failure is forgotten."""
+        self._ways.pop(key, None)
+        return bool(self.ask({"op": "evict", "key": key})["evicted"])
+
+    def clear(self) -> int:
+        """How many versions were loaded; none is now."""
+        self._ways.clear()
+        return int(self.ask({"op": "clear"})["evicted"])
+
+    def pin(self, key: str, *, pinned: bool = True) -> None:
+        """Keep a version resident whatever else needs room (or no longer); it need not be loaded yet."""
+        self.ask({"op": "pin", "key": key, "pinned": pinned})
+
+    def stats(self) -> HostStats:
+        """The pool as it is now."""
+        answer = self.ask({"op": "stats"})
+        names = HostStats.__dataclass_fields__.keys() - {"runners"}
+        return HostStats(runners=tuple(answer["runners"]), **{name: answer[name] for name in names})
+
+    def check(self) -> dict[str, str]:
+        """The library versions of the default set, after a runner has proved that this machine can confine.
+
+        Raises:
+            ConfinementUnavailable: it cannot. HostUnavailable: there is no host.
+        """
+        libraries: dict[str, str] = self.ask({"op": "check"}, timeout_s=180.0)["libraries"]
+        return libraries
+
+    def ask(self, request: Mapping[str, Any], fds: Sequence[int] = (), timeout_s: float = 30.0) -> dict[str, Any]:
+        """The host's answer to one request; raises the fault that it names."""
+        with HostConversation(self._path) as host:
+            return host.ask(request, fds, timeout_s)
+
+    def converse(self) -> HostConversation:
+        """A connection to the host, for work that takes several messages."""
+        return HostConversation(self._path)
+
+    def _lease(self, key: str, loader: Callable[[], LoadRequest]) -> Way:
+        with HostConversation(self._path) as host:
+            answer = host.ask({"op": "lease", "key": key}, (), LEASE_SECONDS)
+            if answer.get("load"):
+                answer = _send_bundle(host, loader())
+        return Way(answer["path"], answer["generation"], Limits.from_json(answer["limits"]))
+
+    def _renew(self, key: str, loader: Callable[[], LoadRequest], used: Way) -> None:
+        if self._ways.get(key) in (used, None):
+            self._ways[key] = self._lease(key, loader)
+
+    def _way(self, key: str, loader: Callable[[], LoadRequest]) -> Way:
+        way = self._ways.get(key)
+        if way is None:
+            way = self._ways[key] = self._lease(key, loader)
+        return way
+
+    def _connection(self, key: str, way: Way) -> RunnerConnection:
+        """This thread's connection to a runner; the least recently used one goes when there are many."""
+        connections = self._own_connections()
+        known = connections.pop(key, None)
+        if known is None or known.generation != way.generation:
+            if known is not None:
+                known.close()
+            known = RunnerConnection(way)
+        connections[key] = known
+        if len(connections) > CONNECTIONS_A_THREAD:
+            connections.popitem(last=False)[1].close()
+        return known
+
+    def _disconnect(self, key: str) -> None:
+        connection = self._own_connections().pop(key, None)
+        if connection is not None:
+            connection.close()
+
+    def _own_connections(self) -> OrderedDict[str, RunnerConnection]:
+        """This thread's connections; after a fork, none: the parent goes on using those."""
+        if getattr(self._local, "pid", None) != os.getpid():
+            self._local.pid, self._local.connections = os.getpid(), OrderedDict()
+        connections: OrderedDict[str, RunnerConnection] = self._local.connections
+        return connections
+
+
+class HostConversation:
+    """One connection to the model host."""
+
+    def __init__(self, path: os.PathLike[str]) -> None:
+        try:
+            self._sock = addresses.connect(addresses.path_of(os.fspath(path)), CONNECT_SECONDS)
+        except OSError as error:
+            raise HostUnavailable("The model host does not answer; it may be starting.") from error
+        self._connection = Connection(self._sock.fileno(), HOST_CAPS)
+
+    def __enter__(self) -> HostConversation:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._sock.close()
+
+    def ask(self, request: Mapping[str, Any], fds: Sequence[int] = (), timeout_s: float = 30.0) -> dict[str, Any]:
+        """Send a request and wait for its answer; raises the fault that it names."""
+        self.tell(request, fds)
+        return self.answer(timeout_s)
+
+    def tell(self, request: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+        """Send a request without waiting for its answer."""
+        try:
+            socket.send_fds(self._sock, [b"\0"], list(fds))
+            self._connection.send(request, deadline=time.monotonic() + CONNECT_SECONDS)
+        except (OSError, EndOfStream) as error:
+            raise HostUnavailable("The model host went away.") from error
+
+    def finish(self) -> None:
+        """Say that nothing more will come; one-shot work ends on it."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise HostUnavailable("The model host went away.") from error
+
+    def answer(self, timeout_s: float) -> dict[str, Any]:
+        """The answer to the request that was sent."""
+        try:
+            answer = self._connection.receive(time.monotonic() + timeout_s).header
+        except (EndOfStream, DeadlineExceeded, OSError) as error:
+            raise HostUnavailable("The model host went away before it answered.") from error
+        if answer.get("ok") is not True:
+            raise from_message(answer.get("fault") or {})
+        return answer
+
+    def fileno(self) -> int:
+        """The descriptor, for waiting until an answer or an end arrives."""
+        return self._sock.fileno()
+
+
+class RunnerConnection:
+    """One thread's connection to one runner."""
+
+    def __init__(self, way: Way) -> None:
+        try:
+            self._sock = addresses.connect(addresses.path_of(way.path), CONNECT_SECONDS)
+        except OSError as error:
+            raise EndOfStream from error
+        self.generation, self._limits = way.generation, way.limits
+        self._connection = Connection(self._sock.fileno(), Caps(body_bytes=way.limits.reply_bytes))
+        self._ids = itertools.count(1)
+
+    def call(self, batch: Batch, rows: int, *, probabilities: bool, deadline: float) -> Prediction:
+        """One request and its checked answer."""
+        header, buffers = arrays.encode_batch(batch)
+        request_id = next(self._ids)
+        self._connection.send({**header, "id": request_id, PROBABILITIES: probabilities}, buffers, deadline)
+        frame = self._connection.receive(deadline)
+        if frame.header.get("id") != request_id:
+            raise ProtocolFault("A runner answered another question.")
+        if frame.header.get("ok") is not True:
+            raise _model_error(frame.header)
+        return decode_prediction(frame, rows, probabilities=probabilities)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._sock.close()
+
+
+class Runner:
+    """A version's runner, wherever it lives now."""
+
+    def __init__(self, client: HostClient, key: str, loader: Callable[[], LoadRequest]) -> None:
+        self._client, self._key, self._loader = client, key, loader
+
+    def predict(self, batch: Batch, *, probabilities: bool = False, deadline_s: float) -> Prediction:
+        """Predict every row of a batch that fits the signature.
+
+        A runner that is gone (evicted, or its machine's host restarted) is asked for again once.
+
+        Raises:
+            ModelError: the model raised. DeadlineExceeded: no answer in time. RunnerDied: it died twice.
+            ProtocolFault: it answered what it must not. And what `HostClient.runner` raises.
+        """
+        deadline = time.monotonic() + deadline_s
+        rows = _rows(batch)
+        for _ in range(2):
+            way = self._client._way(self._key, self._loader)
+            if rows > way.limits.rows:
+                raise ModelError(f"A request may have at most {way.limits.rows} rows.", "too_many_rows")
+            try:
+                return self._call(way, batch, rows, probabilities=probabilities, deadline=deadline)
+            except (EndOfStream, OSError):
+                self._client._disconnect(self._key)
+                self._client._renew(self._key, self._loader, way)
+        raise RunnerDied("The model's runner died while it predicted.")
+
+    def _call(self, way: Way, batch: Batch, rows: int, *, probabilities: bool, deadline: float) -> Prediction:
+        connection = self._client._connection(self._key, way)
+        started = time.monotonic()
+        try:
+            with self._client._reporter.calling(self._key, way.generation):
+                return connection.call(batch, rows, probabilities=probabilities, deadline=deadline)
+        except (DeadlineExceeded, ProtocolFault) as fault:
+            self._client._disconnect(self._key)
+            self._complain(way, fault, time.monotonic() - started)
+            raise
+
+    def _complain(self, way: Way, fault: RuntimeFault, waited_seconds: float) -> None:
+        """Tell the host, which judges; nobody waits for its verdict."""
+        complaint = {
+            "op": "fault",
+            "key": self._key,
+            "generation": way.generation,
+            "is_protocol_fault": isinstance(fault, ProtocolFault),
+            "waited_seconds": waited_seconds,
+        }
+        try:
+            with self._client.converse() as host:
+                host.tell(complaint)
+        except HostUnavailable:
+            pass  # then the runner is gone as well
+
+
+def decode_prediction(frame: Frame, rows: int, *, probabilities: bool) -> Prediction:
+    """The prediction that a reply holds, if all of it is what a prediction may be.
+
+    Raises:
+        ProtocolFault: a dtype, shape, row count or size is wrong.
+    """
+    outputs, used = arrays.decode(frame.header.get("outputs"), frame.body, rows=rows)
+    if not 0 < len(outputs) <= MAX_OUTPUTS:
+        raise ProtocolFault("A runner answered no outputs, or too many.")
+    if not probabilities:
+        return Prediction(outputs)
+    more, _ = arrays.decode(frame.header.get(PROBABILITIES), frame.body[used:], rows=rows)
+    table = more.get(PROBABILITIES)
+    if table is None or table.ndim != 2 or table.dtype.kind != "f":
+        raise ProtocolFault("A runner answered no table of probabilities.")
+    return Prediction(outputs, table)
+
+
+def _model_error(header: Mapping[str, Any]) -> RuntimeFault:
+    fault = header.get("fault")
+    told = from_message(fault) if isinstance(fault, Mapping) else ProtocolFault("A runner's error is unreadable.")
+    return told if isinstance(told, ModelError) else ProtocolFault("A runner claimed an error that is not a model's.")
+
+
+def _rows(batch: Batch) -> int:
+    if isinstance(batch, dict):
+        return len(next(iter(batch.values()), np.empty(0)))
+    return len(batch)
+
+
+def _send_bundle(host: HostConversation, load: LoadRequest) -> dict[str, Any]:
+    request = {
+        "op": "load",
+        "tenant": load.tenant,
+        "format": load.format,
+        "options": dict(load.options),
+        "limits": load.limits.to_json(),
+    }
+    try:
+        return host.ask(request, [load.bundle_fd], LEASE_SECONDS)
+    finally:
+        os.close(load.bundle_fd)

@@ -1,0 +1,240 @@
+"""What the model host can do with its runners: load, watch, judge, work once."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import select
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from runtimes import addresses, formats
+from runtimes.children import Child, Ending, Nursery
+from runtimes.errors import (
+    ArtifactRejected,
+    DeadlineExceeded,
+    ProtocolFault,
+    RuntimeFault,
+    from_message,
+    to_message,
+)
+from runtimes.limits import Limits
+from runtimes.messages import EndOfStream
+from runtimes.pool import Pool, Resident
+from runtimes.zygotes import Zygotes
+
+SAMPLE_SECONDS = 0.05
+WATCH_SECONDS = 1.0
+REPORT_GRACE_SECONDS = 2.0
+IDLE_CPU_SECONDS = 2.0
+LAST_WORD_SECONDS = 1.0
+MIN_PATIENCE_SECONDS = 0.25
+DEFAULT_LIBRARY_SET = "sklearn"
+log = logging.getLogger("runtimes.host")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The bounds of this machine's pool."""
+
+    folder: Path
+    memory_bytes: int
+    tenant_bytes: int
+    max_runners: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of one-shot work: what the runner is told, where, and for how long."""
+
+    order: Mapping[str, Any]
+    library_set: str
+    limits: Limits
+    wall_seconds: float
+    timeout: RuntimeFault
+
+
+class Machine:
+    """The pool, the zygotes and the runners of one model host."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.zygotes = Zygotes()
+        self.nursery = Nursery(self.zygotes)
+        self.pool = Pool(
+            memory_bytes=settings.memory_bytes,
+            tenant_bytes=settings.tenant_bytes,
+            max_runners=settings.max_runners,
+            release=self.release,
+        )
+        self._generations = itertools.count(1)
+        self._is_open = threading.Event()
+
+    def load(self, request: Mapping[str, Any], bundle_fd: int) -> Resident:
+        """The version loaded in a runner of its own and resident in the pool.
+
+        Raises:
+            ArtifactRejected, PoolFull, ConfinementUnavailable, HostUnavailable.
+        """
+        limits = Limits.from_json(request["limits"])
+        generation = next(self._generations)
+        path = self.settings.folder / f"{generation}.sock"
+        started = time.monotonic()
+        try:
+            with addresses.listen(path) as listener:
+                fds = {"bundle": bundle_fd, "listener": listener.fileno()}
+                child = self.nursery.spawn(formats.library_set(request["format"]), limits, fds, cpu_seconds=None)
+            self._load_into(child, request, limits)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        resident = Resident(request["key"], request["tenant"], generation, str(path), child, limits)
+        try:
+            self.pool.admit(resident)
+        except RuntimeFault:
+            self.release(resident)
+            raise
+        self.pool.counters.load_seconds += time.monotonic() - started
+        return resident
+
+    def release(self, resident: Resident) -> None:
+        """End a runner and remove its socket."""
+        Path(resident.path).unlink(missing_ok=True)
+        self.nursery.release(resident.child)
+
+    def work_once(self, job: Job, fds: Mapping[str, int], client_fd: int) -> dict[str, Any]:
+        """Run one inspection or fit until its client ends it; what it used, and its fault if it had one."""
+        cpu_seconds = job.limits.cpu_seconds
+        child = self.nursery.spawn(job.library_set, job.limits, fds, cpu_seconds=cpu_seconds)
+        peak_bytes = 0
+        fault: RuntimeFault | None = None
+        try:
+            child.control.send(job.order)
+            deadline = time.monotonic() + job.wall_seconds
+            while not child.wait(0.0):
+                if _is_readable(client_fd, SAMPLE_SECONDS):
+                    break
+                peak_bytes = max(peak_bytes, child.private_bytes())
+                if time.monotonic() > deadline:
+                    fault = job.timeout
+                    break
+            peak_bytes = max(peak_bytes, child.private_bytes())
+        except EndOfStream:
+            pass
+        finally:
+            has_ended = child.has_ended()
+            ending = self.nursery.release(child)
+        if fault is None and has_ended:
+            fault = ending.rejection()
+        return _usage(ending, peak_bytes, fault) | {"libraries": self.zygotes.get(job.library_set).libraries}
+
+    def judge(self, key: str, generation: int, *, is_protocol_fault: bool, waited_seconds: float) -> None:
+        """Act on a client's complaint: a liar is ended at once, a silent runner when its time for a call is over."""
+        resident = self.pool.find(key)
+        if resident is None or resident.generation != generation:
+            return
+        patience = max(resident.limits.call_seconds - waited_seconds, MIN_PATIENCE_SECONDS)
+        if not is_protocol_fault and self._answers(resident, patience):
+            return
+        if self.pool.evict(key, generation):
+            self.pool.counters.kills += 1
+            log.warning("runner killed key=%s tenant=%s reason=%s", key, resident.tenant, "fault")
+
+    def watch(self) -> None:
+        """Re-measure the pool and end runners that work while nobody asks them, until `close`."""
+        while not self._is_open.wait(WATCH_SECONDS):
+            self.pool.remeasure()
+            for resident in self.pool.residents():
+                if _is_idle_worker(resident) and self.pool.evict(resident.key, resident.generation):
+                    self.pool.counters.kills += 1
+                    log.warning("runner killed key=%s tenant=%s reason=%s", resident.key, resident.tenant, "idle cpu")
+
+    def stats(self) -> dict[str, Any]:
+        """The pool's counters and its runners, as plain values."""
+        residents = self.pool.residents()
+        return {
+            "runners": [_describe(resident, resident.key in self.pool.pinned) for resident in residents],
+            "bytes": sum(resident.private_bytes for resident in residents),
+            "memory_bytes": self.settings.memory_bytes,
+            "zygotes": {name: zygote.process.pid for name, zygote in self.zygotes.running().items()},
+            **asdict(self.pool.counters),
+        }
+
+    def check(self) -> dict[str, str]:
+        """The library versions of the default set, after a runner has proved that confinement works here."""
+        self.nursery.release(self.nursery.spawn(DEFAULT_LIBRARY_SET, Limits(), {}, cpu_seconds=1))
+        return self.zygotes.get(DEFAULT_LIBRARY_SET).libraries
+
+    def close(self) -> None:
+        """End every runner and zygote."""
+        self._is_open.set()
+        self.pool.clear()
+        self.zygotes.close()
+
+    def _load_into(self, child: Child, request: Mapping[str, Any], limits: Limits) -> None:
+        order = {"op": "serve", **{name: request[name] for name in ("format", "options", "limits")}}
+        try:
+            child.control.send(order)
+            answer = child.control.receive(time.monotonic() + limits.load_seconds).header
+            if answer.get("loaded") is not True:
+                raise _as_rejection(from_message(answer.get("fault") or {}))
+        except BaseException as error:
+            raise self._explain(child, error, limits) from error
+
+    def _explain(self, child: Child, error: BaseException, limits: Limits) -> BaseException:
+        """End a runner that did not load, and say why."""
+        has_ended = isinstance(error, EndOfStream) and child.wait(LAST_WORD_SECONDS)
+        ending = self.nursery.release(child)
+        if has_ended:
+            return ending.rejection()
+        if isinstance(error, EndOfStream | ProtocolFault):
+            return ArtifactRejected(
+                "confinement_violation", "The artifact tampered with the runner while it was loaded."
+            )
+        if isinstance(error, DeadlineExceeded):
+            return ArtifactRejected("load_timeout", f"Loading took longer than {limits.load_seconds:g} seconds.")
+        return error
+
+    def _answers(self, resident: Resident, patience_s: float) -> bool:
+        nonce = time.monotonic_ns()
+        try:
+            with resident.control_lock:
+                resident.child.control.send({"op": "ping", "nonce": nonce}, deadline=time.monotonic() + patience_s)
+                answer = resident.child.control.receive(time.monotonic() + patience_s).header
+        except (EndOfStream, DeadlineExceeded, ProtocolFault, OSError):
+            return False
+        return answer.get("alive") == nonce
+
+
+def _as_rejection(fault: RuntimeFault) -> ArtifactRejected:
+    """What a runner says about its artifact can only be a rejection, whatever kind it claims."""
+    return fault if isinstance(fault, ArtifactRejected) else ArtifactRejected("unreadable_artifact", fault.message)
+
+
+def _is_readable(fd: int, timeout_s: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))
+
+
+def _usage(ending: Ending, peak_bytes: int, fault: RuntimeFault | None) -> dict[str, Any]:
+    told = None if fault is None else to_message(fault)
+    return {"peak_bytes": peak_bytes, "cpu_seconds": ending.cpu_seconds, "fault": told}
+
+
+def _is_idle_worker(resident: Resident) -> bool:
+    used_seconds = resident.child.cpu_seconds() - resident.cpu_seconds
+    resident.cpu_seconds += used_seconds
+    is_asked = resident.in_flight > 0 or time.monotonic() - resident.reported_at < REPORT_GRACE_SECONDS
+    resident.idle_cpu_seconds = 0.0 if is_asked else resident.idle_cpu_seconds + used_seconds
+    return resident.idle_cpu_seconds > IDLE_CPU_SECONDS
+
+
+def _describe(resident: Resident, is_pinned: bool) -> dict[str, Any]:
+    names = ("key", "tenant", "generation", "private_bytes", "calls", "in_flight", "loaded_at")
+    described = {name: getattr(resident, name) for name in names}
+    return described | {"pid": resident.child.pid, "pinned": is_pinned, "cpu_seconds": resident.child.cpu_seconds()}

@@ -1,0 +1,187 @@
+"""Frames: a msgpack header and a body of bytes over a stream, with nothing but read, write and poll.
+
+Both sides use this module, and neither believes the other: every length is capped before memory is taken for it, and a
+header holds plain values only (no msgpack extensions, no binary).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import struct
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from runtimes.errors import DeadlineExceeded, ProtocolFault
+
+PROTOCOL = 1
+HEAD = struct.Struct("<IIQ")  # protocol version, header bytes, body bytes
+ALIGNMENT = 16  # the body starts at a multiple, so that arrays over it are aligned
+FIRST_READ_BYTES = 1 << 14
+WRITE_BYTES = 1 << 20
+WRITE_VIEWS = 64
+UNPACK_CAPS = {
+    "max_array_len": 1 << 17,
+    "max_map_len": 1 << 12,
+    "max_str_len": 1 << 18,
+    "max_bin_len": 0,
+    "max_ext_len": 0,
+}
+
+
+class EndOfStream(Exception):
+    """The other side closed the stream."""
+
+
+@dataclass(frozen=True)
+class Caps:
+    """The largest frame that a reader takes."""
+
+    header_bytes: int = 4 << 20
+    body_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One message: a map of plain values, and bytes that start at an aligned address."""
+
+    header: dict[str, Any]
+    body: memoryview
+
+
+def pack_head(header: Mapping[str, Any], body_bytes: int) -> bytes:
+    """The bytes that precede a frame's body."""
+    packed: bytes = msgpack.packb(header)
+    return HEAD.pack(PROTOCOL, len(packed), body_bytes) + packed + bytes(-len(packed) % ALIGNMENT)
+
+
+def unpack_header(data: memoryview) -> dict[str, Any]:
+    """The map that the header's bytes hold.
+
+    Raises:
+        ProtocolFault: they hold anything else.
+    """
+    try:
+        header = msgpack.unpackb(data, raw=False, strict_map_key=True, **UNPACK_CAPS)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise ProtocolFault("A frame's header is not readable.") from error
+    if not isinstance(header, dict):
+        raise ProtocolFault("A frame's header is not a map.")
+    return header
+
+
+class FrameReader:
+    """Reads frames from a descriptor, a little at a time; bytes of the next frame are kept for it."""
+
+    def __init__(self, fd: int, caps: Caps) -> None:
+        self._fd, self._caps = fd, caps
+        self._buffer, self._filled = bytearray(FIRST_READ_BYTES), 0
+
+    def read_some(self) -> None:
+        """Read once, which blocks only when nothing waits.
+
+        Raises:
+            EndOfStream: the other side closed the stream.
+        """
+        with memoryview(self._buffer) as view, view[self._filled :] as free:
+            count = os.readv(self._fd, [free])
+        if count == 0:
+            raise EndOfStream
+        self._filled += count
+
+    def take(self) -> Frame | None:
+        """The next whole frame, or None while more bytes are needed.
+
+        Raises:
+            ProtocolFault: a length is over its cap, or the header is unreadable.
+        """
+        if self._filled < HEAD.size:
+            return None
+        header_bytes, start, end = self._measure()
+        if end > len(self._buffer):
+            self._buffer = self._buffer[: self._filled] + bytearray(end - self._filled)
+        if self._filled < end:
+            return None
+        whole, rest = self._buffer, bytes(memoryview(self._buffer)[end : self._filled])
+        self._buffer, self._filled = bytearray(max(FIRST_READ_BYTES, len(rest))), len(rest)
+        self._buffer[: len(rest)] = rest
+        view = memoryview(whole)
+        return Frame(unpack_header(view[HEAD.size : HEAD.size + header_bytes]), view[start:end])
+
+    def _measure(self) -> tuple[int, int, int]:
+        protocol, header_bytes, body_bytes = HEAD.unpack_from(self._buffer)
+        if protocol != PROTOCOL:
+            raise ProtocolFault("The other side speaks another version of the protocol.")
+        if header_bytes > self._caps.header_bytes or body_bytes > self._caps.body_bytes:
+            raise ProtocolFault("A frame is larger than it may be.")
+        start = HEAD.size + header_bytes + -header_bytes % ALIGNMENT
+        return header_bytes, start, start + body_bytes
+
+
+class Connection:
+    """Whole frames over one stream descriptor, each within a deadline of time.monotonic()."""
+
+    def __init__(self, fd: int, caps: Caps | None = None) -> None:
+        self.fd = fd
+        self.reader = FrameReader(fd, caps or Caps())
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+        os.set_blocking(fd, False)
+
+    def send(
+        self, header: Mapping[str, Any], buffers: Sequence[memoryview] = (), deadline: float | None = None
+    ) -> None:
+        """Write one frame.
+
+        Raises:
+            EndOfStream: the other side is gone. DeadlineExceeded: it does not read.
+        """
+        views = [view for view in buffers if view.nbytes]
+        head = memoryview(pack_head(header, sum(view.nbytes for view in views)))
+        try:
+            self._write([head, *views], deadline)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise EndOfStream from error
+
+    def receive(self, deadline: float | None = None) -> Frame:
+        """The next frame.
+
+        Raises:
+            EndOfStream, DeadlineExceeded, ProtocolFault.
+        """
+        while (frame := self.reader.take()) is None:
+            try:
+                self.reader.read_some()
+            except BlockingIOError:
+                self._wait(select.POLLIN, deadline)
+            except ConnectionResetError as error:
+                raise EndOfStream from error
+        return frame
+
+    def close(self) -> None:
+        """Close the descriptor; a second call does nothing."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _write(self, views: list[memoryview], deadline: float | None) -> None:
+        while views:
+            try:
+                written = os.writev(self.fd, [view[:WRITE_BYTES] for view in views[:WRITE_VIEWS]])
+            except BlockingIOError:
+                self._wait(select.POLLOUT, deadline)
+                continue
+            while views and written >= views[0].nbytes:
+                written -= views.pop(0).nbytes
+            if views and written:
+                views[0] = views[0][written:]
+
+    def _wait(self, event: int, deadline: float | None) -> None:
+        self._poll.modify(self.fd, event)
+        left_ms = None if deadline is None else (deadline - time.monotonic()) * 1000
+        if (left_ms is not None and left_ms <= 0) or not self._poll.poll(left_ms):
+            raise DeadlineExceeded("No answer came in time.")

@@ -1,0 +1,106 @@
+"""The confined side: loads one artifact and answers predictions, or does one inspection or fit and ends.
+
+It starts confined (`runtimes.zygote`), with descriptors and nothing else: `control` to the host, `bundle`, and either a
+`listener` on which clients connect or a `channel` to the one client it works for.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from runtimes import formats, serving
+from runtimes.bundle import BadBundle, Bundle
+from runtimes.errors import ArtifactRejected, InvalidSignature, RuntimeFault, describe, plain, to_message
+from runtimes.formats.recognition import recognise
+from runtimes.limits import Limits
+from runtimes.messages import Caps, Connection
+from runtimes.protocol import Predictor, Source
+
+CAPS = Caps(header_bytes=4 << 20, body_bytes=0)
+Result = TypeVar("Result")
+REFUSED = (PermissionError, BlockingIOError)
+
+
+def run(places: Mapping[str, int], control: Connection) -> None:
+    """Do what the host's first message asks; returns when the host or the client is gone."""
+    order = control.receive().header
+    if order["op"] == "serve":
+        _serve(order, places, control)
+    else:
+        _work_once(order, Connection(places["channel"], CAPS), places)
+
+
+def _serve(order: Mapping[str, Any], places: Mapping[str, int], control: Connection) -> None:
+    try:
+        predictor = _explained(lambda: _load(order, places["bundle"]))
+    except RuntimeFault as fault:
+        control.send({"loaded": False, "fault": to_message(fault)})
+        return
+    control.send({"loaded": True})
+    limits = Limits.from_json(order["limits"])
+    serving.serve(predictor, places["listener"], control, limits)
+
+
+def _load(order: Mapping[str, Any], bundle_fd: int) -> Predictor:
+    bundle = Bundle(bundle_fd)
+    found = recognise(bundle)
+    if found.format != order["format"]:
+        raise ArtifactRejected("unsupported_format", f"The artifact is no {order['format']} file.")
+    source = Source(bundle, found.path, order["options"])
+    return formats.runtime(found.format).load(source)
+
+
+def _work_once(order: Mapping[str, Any], channel: Connection, places: Mapping[str, int]) -> None:
+    work = {"inspect": _inspect}[order["op"]]
+    try:
+        result = _explained(lambda: work(order, channel, places["bundle"]))
+    except RuntimeFault as fault:
+        channel.send({"fault": to_message(fault)})
+    else:
+        channel.send({"result": result})
+    select.select([places["control"]], [], [])  # stay until the host has measured and ends this process
+
+
+def _inspect(order: Mapping[str, Any], channel: Connection, bundle_fd: int) -> dict[str, Any]:
+    channel.send({"stage": "recognising"})
+    bundle = Bundle(bundle_fd)
+    found = recognise(bundle)
+    if formats.library_set(found.format) != order["library_set"]:
+        return {"needs": formats.library_set(found.format)}
+    source = Source(bundle, found.path, order["options"])
+    findings = formats.runtime(found.format).inspect(source, lambda stage: channel.send({"stage": stage}))
+    return findings.to_json()
+
+
+def _explained(work: Callable[[], Result]) -> Result:
+    """The result of running an artifact's code, or the reason of its failure as a RuntimeFault."""
+    try:
+        return work()
+    except RuntimeFault as fault:
+        if isinstance(fault, InvalidSignature):
+            raise ArtifactRejected(fault.code, fault.message) from fault
+        raise
+    except BaseException as error:  # an artifact may raise anything, SystemExit included
+        raise rejection(error) from error
+
+
+def rejection(error: BaseException) -> ArtifactRejected:
+    """The rejection that tells an uploader what an exception out of their artifact means."""
+    told = describe(error, 300)
+    if isinstance(error, BadBundle):
+        return ArtifactRejected("unreadable_artifact", f"The packed upload is damaged: {told}")
+    if isinstance(error, ModuleNotFoundError):
+        name = plain(error.name or "unknown", 80)
+        reason = (
+            f"The artifact needs the module {name!r}, which is not installed here; upload a model that does without."
+        )
+        return ArtifactRejected("missing_module", reason)
+    if isinstance(error, AttributeError) and "Can't get attribute" in told:
+        return ArtifactRejected("missing_module", f"The artifact needs code that did not travel with it ({told}).")
+    if isinstance(error, MemoryError):
+        return ArtifactRejected("load_memory", "Loading the artifact takes more memory than its budget.")
+    if isinstance(error, REFUSED):
+        return ArtifactRejected("confinement_violation", f"The artifact tried something that is forbidden ({told}).")
+    return ArtifactRejected("unreadable_artifact", f"The artifact could not be loaded ({told}).")

@@ -1,0 +1,84 @@
+"""The system calls that a runner may make; every other call fails with EPERM, and a plainly hostile one kills."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pyseccomp  # importing it runs ldconfig, which works only before Landlock
+
+ALLOWED = """
+read readv pread64 preadv preadv2 write writev lseek close close_range open openat openat2 fstat stat lstat newfstatat
+statx access faccessat faccessat2 getdents64 getcwd readlink readlinkat statfs fstatfs dup dup2 dup3 fadvise64 pipe
+pipe2 poll ppoll select pselect6 eventfd2 epoll_create1 epoll_ctl epoll_wait epoll_pwait mmap munmap mremap mprotect
+madvise brk msync mbind get_mempolicy set_mempolicy membarrier futex futex_waitv set_robust_list get_robust_list rseq
+sched_yield sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min getcpu
+rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack restart_syscall exit
+exit_group set_tid_address arch_prctl clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times
+getrusage getpid gettid getppid getuid geteuid getgid getegid getpgrp getresuid getresgid getgroups getitimer
+setitimer uname sysinfo getrandom getrlimit getpriority umask
+"""
+
+KILLING = """
+execve execveat ptrace process_vm_readv process_vm_writev process_madvise pidfd_open pidfd_getfd pidfd_send_signal
+kcmp bpf perf_event_open userfaultfd io_uring_setup io_uring_enter io_uring_register mount umount2 pivot_root chroot
+unshare setns fsopen fsmount move_mount open_tree mount_setattr keyctl add_key request_key init_module finit_module
+delete_module kexec_load open_by_handle_at name_to_handle_at memfd_create memfd_secret setuid setgid setreuid setregid
+setresuid setresgid setgroups capset personality quotactl reboot swapon swapoff acct sendmsg sendmmsg recvmsg recvmmsg
+"""
+
+CLONE_VM, CLONE_THREAD, CLONE_UNTRACED_NAMESPACES = 0x100, 0x10000, 0x7E020000 | 0x80
+
+# argument index and the values allowed: no F_SETOWN, F_SETSIG, F_SETPIPE_SZ; terminal questions, FIONREAD, FIONBIO,
+# FIONCLEX and FIOCLEX; prctl without PDEATHSIG, DUMPABLE and PTRACER.
+ALLOWED_VALUES: Mapping[str, tuple[int, tuple[int, ...]]] = {
+    "fcntl": (1, (0, 1, 2, 3, 4, 5, 6, 7, 1030)),
+    "ioctl": (1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),
+    "prctl": (0, (3, 15, 16, 21, 0x53564D41)),
+}
+
+
+def restrict(listener_fd: int | None) -> None:
+    """Install the filter for the process and every thread it starts; it cannot be undone.
+
+    listener_fd: the one descriptor on which accept4 works.
+    """
+    filter_ = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
+    filter_.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.KILL_PROCESS)  # the 32-bit and x32 entry points
+    for name in ALLOWED.split():
+        _add(filter_, pyseccomp.ALLOW, name)
+    for name in KILLING.split():
+        _add(filter_, pyseccomp.KILL_PROCESS, name)
+    for name, (argument, values) in ALLOWED_VALUES.items():
+        for value in values:
+            _add(filter_, pyseccomp.ALLOW, name, pyseccomp.Arg(argument, pyseccomp.EQ, value))
+    _add_narrow_calls(filter_, listener_fd)
+    filter_.load()
+
+
+def _add_narrow_calls(filter_: Any, listener_fd: int | None) -> None:
+    """Threads but no processes, signals and affinity of one's own, reading limits, accepting on one socket."""
+    arg, equal = pyseccomp.Arg, pyseccomp.EQ
+    threads = CLONE_THREAD | CLONE_VM
+    flags = arg(0, pyseccomp.MASKED_EQ, threads | CLONE_UNTRACED_NAMESPACES, threads)
+    _add(filter_, pyseccomp.ALLOW, "clone", flags)
+    _add(filter_, pyseccomp.ERRNO(errno.ENOSYS), "clone3")  # its flags cannot be seen; libc falls back to clone
+    _add(filter_, pyseccomp.ALLOW, "tgkill", arg(0, equal, os.getpid()))
+    _add(filter_, pyseccomp.ALLOW, "sched_setaffinity", arg(0, equal, 0))
+    _add(filter_, pyseccomp.ALLOW, "prlimit64", arg(0, equal, 0), arg(2, equal, 0))
+    if listener_fd is not None:
+        _add(filter_, pyseccomp.ALLOW, "accept4", arg(0, equal, listener_fd))
+
+
+def _add(filter_: Any, action: Any, name: str, *arguments: Any) -> None:
+    number = ctypes.c_int(pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)).value
+    if number >= 0:  # else this architecture has no such call, and the default holds
+        filter_.add_rule(action, name, *arguments)
+
+
+def syscall_number(name: str) -> int:
+    """The number of a system call on this architecture."""
+    return int(ctypes.c_int(pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name)).value)

@@ -1,0 +1,149 @@
+"""A runner's loop: accepts clients, drains every request that waits, predicts, answers each on its own connection."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runtimes import arrays
+from runtimes.errors import DeadlineExceeded, ModelError, ProtocolFault, describe, to_message
+from runtimes.limits import Limits
+from runtimes.messages import Caps, Connection, EndOfStream, Frame
+from runtimes.protocol import Prediction, Predictor
+from runtimes.signature import Batch
+
+MAX_CLIENTS = 96  # below the limit of open files
+REQUEST_BYTES = 256 << 20
+ANSWER_SECONDS = 5.0  # a client that does not read its answer for so long loses its connection
+PROBABILITIES = "probabilities"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One batch that waits for its prediction."""
+
+    client: Client
+    id: int
+    batch: Batch
+    probabilities: bool
+
+
+class Client:
+    """One connection of a client thread."""
+
+    def __init__(self, fd: int) -> None:
+        self.connection = Connection(fd, Caps(header_bytes=4 << 20, body_bytes=REQUEST_BYTES))
+        self.reader = self.connection.reader
+        self.is_open = True
+
+    def waiting_frames(self) -> list[Frame]:
+        """Every whole frame that has arrived."""
+        try:
+            self.reader.read_some()
+        except BlockingIOError:
+            return []
+        frames = []
+        while (frame := self.reader.take()) is not None:
+            frames.append(frame)
+        return frames
+
+    def answer(self, header: Mapping[str, Any], buffers: list[memoryview] | None = None) -> None:
+        """Send one reply; a client that is gone or does not read loses its connection."""
+        try:
+            self.connection.send(header, buffers or [], time.monotonic() + ANSWER_SECONDS)
+        except (EndOfStream, DeadlineExceeded, OSError):
+            self.is_open = False
+
+
+class Server:
+    """The clients of one loaded model, and the loop that serves them."""
+
+    def __init__(self, predictor: Predictor, listener_fd: int, control: Connection, limits: Limits) -> None:
+        self._predictor, self._control, self._limits = predictor, control, limits
+        # every argument given: asking the kernel for family and type is forbidden
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=listener_fd)
+        self._listener.setblocking(False)
+        self._clients: dict[int, Client] = {}
+        self._poll = select.poll()
+        self._poll.register(listener_fd, select.POLLIN)
+        self._poll.register(control.fd, select.POLLIN)
+
+    def run(self) -> None:
+        """Serve until the host closes its end of the control stream."""
+        while True:
+            ready = {fd for fd, _ in self._poll.poll()}
+            if self._control.fd in ready:
+                self._answer_host()
+            if self._listener.fileno() in ready:
+                self._accept()
+            requests = [request for fd in ready & self._clients.keys() for request in self._read(self._clients[fd])]
+            for request in requests:
+                self._predict(request)
+            for fd in [fd for fd, client in self._clients.items() if not client.is_open]:
+                self._drop(fd)
+
+    def _answer_host(self) -> None:
+        ping = self._control.receive(time.monotonic() + ANSWER_SECONDS).header
+        self._control.send({"alive": ping["nonce"]})
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        fd = connection.detach()
+        if len(self._clients) >= MAX_CLIENTS:
+            self._drop(next(iter(self._clients)))  # the oldest one: its thread connects again when it has work
+        self._clients[fd] = Client(fd)
+        self._poll.register(fd, select.POLLIN)
+
+    def _drop(self, fd: int) -> None:
+        self._poll.unregister(fd)
+        self._clients.pop(fd)
+        os.close(fd)
+
+    def _read(self, client: Client) -> list[Request]:
+        try:
+            frames = client.waiting_frames()
+            return [self._request(client, frame) for frame in frames]
+        except (EndOfStream, ProtocolFault, OSError):
+            client.is_open = False
+            return []
+
+    def _request(self, client: Client, frame: Frame) -> Request:
+        request_id = frame.header.get("id")
+        if not isinstance(request_id, int):
+            raise ProtocolFault("A request has no id.")
+        batch = arrays.decode_batch(frame.header, frame.body, max_rows=self._limits.rows)
+        return Request(client, request_id, batch, frame.header.get(PROBABILITIES) is True)
+
+    def _predict(self, request: Request) -> None:
+        try:
+            prediction = self._predictor.predict(request.batch, probabilities=request.probabilities)
+            header, buffers = encode_prediction(prediction)
+        except (Exception, SystemExit) as error:  # the model's own: this request fails, the runner goes on
+            fault = ModelError(describe(error))
+            request.client.answer({"id": request.id, "ok": False, "fault": to_message(fault)})
+        else:
+            request.client.answer({"id": request.id, "ok": True, **header}, buffers)
+
+
+def encode_prediction(prediction: Prediction) -> tuple[dict[str, Any], list[memoryview]]:
+    """The header fields and buffers of a reply: the outputs, then the probabilities if there are any."""
+    entries, buffers = arrays.encode(prediction.outputs)
+    header: dict[str, Any] = {"outputs": entries}
+    if prediction.probabilities is not None:
+        more, more_buffers = arrays.encode({PROBABILITIES: prediction.probabilities})
+        header[PROBABILITIES] = more
+        buffers = buffers + more_buffers
+    return header, buffers
+
+
+def serve(predictor: Predictor, listener_fd: int, control: Connection, limits: Limits) -> None:
+    """Answer clients until the host closes the control stream."""
+    Server(predictor, listener_fd, control, limits).run()

@@ -1,0 +1,207 @@
+"""One client's conversation with the model host: a request, its descriptors, an answer, and so on in turn."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import select
+import socket
+import stat
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from runtimes.errors import (
+    ArtifactRejected,
+    DeadlineExceeded,
+    HostUnavailable,
+    ProtocolFault,
+    RuntimeFault,
+    describe,
+    to_message,
+)
+from runtimes.limits import Limits
+from runtimes.machine import DEFAULT_LIBRARY_SET, Job, Machine
+from runtimes.messages import Caps, Connection, EndOfStream
+from runtimes.pool import Resident
+
+CAPS = Caps(header_bytes=4 << 20, body_bytes=0)
+MAX_FDS = 3
+REQUEST_SECONDS = 30.0
+DUTY_SECONDS = 900.0  # for the loading client to fetch and pack its bundle
+log = logging.getLogger("runtimes.host")
+
+Request = Mapping[str, Any]
+Answer = dict[str, Any]
+
+
+class Session:
+    """Serves one connection. Every request follows one byte that carries its descriptors."""
+
+    def __init__(self, machine: Machine, sock: socket.socket) -> None:
+        self._machine, self._sock = machine, sock
+        self._connection = Connection(sock.fileno(), CAPS)
+        self._operations: Mapping[str, Callable[[Request, list[int]], Answer]] = {
+            "lease": self._lease,
+            "inspect": self._inspect,
+            "fit": self._fit,
+            "fault": self._fault,
+            "report": self._report,
+            "find": self._find,
+            "evict": self._evict,
+            "clear": lambda request, fds: {"evicted": machine.pool.clear()},
+            "pin": self._pin,
+            "stats": lambda request, fds: machine.stats(),
+            "check": lambda request, fds: {"libraries": machine.check()},
+        }
+
+    def run(self) -> None:
+        """Answer requests until the client goes away."""
+        try:
+            while True:
+                request, fds = self._next(None)
+                try:
+                    self._answer(self._perform(request, fds))
+                finally:
+                    _close(fds)
+        except (EndOfStream, DeadlineExceeded, ProtocolFault, OSError):
+            pass  # the client is gone, or was never one
+        finally:
+            self._sock.close()
+
+    def _perform(self, request: Request, fds: list[int]) -> Answer:
+        try:
+            operation = self._operations.get(str(request.get("op")))
+            if operation is None:
+                raise ProtocolFault("The model host does not know this operation.")
+            return {"ok": True, **operation(request, fds)}
+        except RuntimeFault as fault:
+            return {"ok": False, "fault": to_message(fault)}
+        except (EndOfStream, BrokenPipeError, ConnectionResetError):
+            raise EndOfStream from None
+        except Exception as error:
+            log.exception("request failed op=%s", request.get("op"))
+            return {"ok": False, "fault": to_message(HostUnavailable(f"The model host failed ({describe(error)})."))}
+
+    def _next(self, timeout_s: float | None) -> tuple[Request, list[int]]:
+        poll = select.poll()
+        poll.register(self._sock.fileno(), select.POLLIN)
+        if not poll.poll(None if timeout_s is None else timeout_s * 1000):
+            raise DeadlineExceeded("The client sent nothing.")
+        data, fds, _, _ = socket.recv_fds(self._sock, 1, MAX_FDS)
+        if not data:
+            raise EndOfStream
+        try:
+            return self._connection.receive(time.monotonic() + REQUEST_SECONDS).header, fds
+        except BaseException:
+            _close(fds)
+            raise
+
+    def _answer(self, answer: Answer) -> None:
+        self._connection.send(answer, deadline=time.monotonic() + REQUEST_SECONDS)
+
+    def _lease(self, request: Request, fds: list[int]) -> Answer:
+        """The way to a resident version, or the duty to send its bundle and then the way to it."""
+        key = str(request["key"])
+        resident = self._machine.pool.lease(key)
+        if resident is not None:
+            return _way_to(resident)
+        try:
+            self._answer({"ok": True, "load": True})
+            load, fds = self._next(DUTY_SECONDS)
+        except BaseException:
+            self._machine.pool.abandon(key)
+            raise
+        try:
+            return _way_to(self._load({**load, "key": key}, fds))
+        finally:
+            _close(fds)
+
+    def _load(self, request: Request, fds: list[int]) -> Resident:
+        key = request["key"]
+        try:
+            with _ReadOnly(fds) as bundle_fd:
+                return self._machine.load(request, bundle_fd)
+        except RuntimeFault as fault:
+            self._machine.pool.fail(key, fault)
+            raise
+        except BaseException:
+            self._machine.pool.abandon(key)
+            raise
+
+    def _inspect(self, request: Request, fds: list[int]) -> Answer:
+        limits = Limits.from_json(request["limits"])
+        seconds = 2 * limits.load_seconds
+        timeout = ArtifactRejected(
+            "load_timeout", f"Loading and trying the artifact took longer than {seconds:g} seconds."
+        )
+        library_set = str(request.get("library_set", DEFAULT_LIBRARY_SET))
+        order = {"op": "inspect", "library_set": library_set, "options": request["options"]}
+        return self._work_once(Job(order, library_set, limits, seconds, timeout), fds)
+
+    def _fit(self, request: Request, fds: list[int]) -> Answer:
+        limits = Limits.from_json(request["limits"])
+        timeout = DeadlineExceeded(f"The fit took longer than its {limits.fit_seconds:g} seconds.")
+        order = {"op": "fit", **{name: request[name] for name in ("trainer", "params", "target", "validation")}}
+        return self._work_once(Job(order, DEFAULT_LIBRARY_SET, limits, limits.fit_seconds, timeout), fds)
+
+    def _work_once(self, job: Job, fds: list[int]) -> Answer:
+        if len(fds) != 2:
+            raise ProtocolFault("One-shot work needs a file and a channel.")
+        with _ReadOnly(fds[:1]) as bundle_fd:
+            given = {"bundle": bundle_fd, "channel": fds[1]}
+            return self._machine.work_once(job, given, self._sock.fileno())
+
+    def _fault(self, request: Request, fds: list[int]) -> Answer:
+        self._machine.judge(
+            str(request["key"]),
+            int(request["generation"]),
+            is_protocol_fault=bool(request["is_protocol_fault"]),
+            waited_seconds=float(request["waited_seconds"]),
+        )
+        return {}
+
+    def _report(self, request: Request, fds: list[int]) -> Answer:
+        for key, generation, calls, in_flight in request["used"]:
+            self._machine.pool.report(key, generation, calls, in_flight)
+        return {}
+
+    def _find(self, request: Request, fds: list[int]) -> Answer:
+        return {"resident": self._machine.pool.find(str(request["key"])) is not None}
+
+    def _evict(self, request: Request, fds: list[int]) -> Answer:
+        return {"evicted": self._machine.pool.evict(str(request["key"]))}
+
+    def _pin(self, request: Request, fds: list[int]) -> Answer:
+        pinned = self._machine.pool.pinned
+        (pinned.add if request["pinned"] else pinned.discard)(str(request["key"]))
+        return {}
+
+
+class _ReadOnly:
+    """The first descriptor, proved to be a regular file and reopened if it could be written through."""
+
+    def __init__(self, fds: list[int]) -> None:
+        if len(fds) != 1 or not stat.S_ISREG(os.fstat(fds[0]).st_mode):
+            raise ProtocolFault("A bundle is one regular file.")
+        self._given = fds[0]
+
+    def __enter__(self) -> int:
+        is_read_only = fcntl.fcntl(self._given, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        # /proc reopens a file that may have no name any more
+        self._fd = os.dup(self._given) if is_read_only else os.open(f"/proc/self/fd/{self._given}", os.O_RDONLY)
+        return self._fd
+
+    def __exit__(self, *exc_info: object) -> None:
+        os.close(self._fd)
+
+
+def _way_to(resident: Resident) -> Answer:
+    return {"path": resident.path, "generation": resident.generation, "limits": resident.limits.to_json()}
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+    fds.clear()

@@ -1,0 +1,301 @@
+"""One-shot work seen from the client: an inspection or a fit in a runner that ends with it."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal, Protocol, TypedDict
+
+from runtimes.errors import (
+    ArtifactRejected,
+    Cancelled,
+    DeadlineExceeded,
+    InvalidSignature,
+    ModelError,
+    ProtocolFault,
+    RuntimeFault,
+    from_message,
+    plain,
+)
+from runtimes.limits import Limits
+from runtimes.messages import Caps, Connection, EndOfStream, Frame
+from runtimes.signature import Signature
+
+CHUNK_CAPS = Caps(header_bytes=4 << 20, body_bytes=4 << 20)
+TICK_SECONDS = 0.2
+ENDING_SECONDS = 30.0
+MAX_METRICS = 100
+MAX_WARNINGS = 20
+TASKS = ("classification", "regression", "other")
+
+
+class Validation(TypedDict, total=False):
+    """How a fit measures itself: `{"kind": "holdout", "fraction": 0.2, "seed": 7}`."""
+
+    kind: Literal["holdout", "none"]
+    fraction: float
+    seed: int
+
+
+class Conversation(Protocol):
+    """A connection to the host, as `runtimes.client` makes it."""
+
+    def __enter__(self) -> Conversation: ...
+    def __exit__(self, *exc_info: object) -> None: ...
+    def tell(self, request: Mapping[str, Any], fds: Sequence[int] = ()) -> None: ...
+    def finish(self) -> None: ...
+    def answer(self, timeout_s: float) -> dict[str, Any]: ...
+    def fileno(self) -> int: ...
+
+
+class Client(Protocol):
+    """Whoever can talk to the host."""
+
+    def converse(self) -> Conversation: ...
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What an artifact is and needs.
+
+    libraries: the versions in the runner that inspected it. made_with: the versions that the artifact names.
+    memory_bytes: private memory of the runner at its peak. warnings: sentences worth showing to the uploader.
+    """
+
+    format: str
+    task: Literal["classification", "regression", "other"]
+    signature: Signature
+    libraries: dict[str, str]
+    made_with: dict[str, str]
+    type_name: str
+    warnings: tuple[str, ...]
+    memory_bytes: int
+    load_seconds: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a fit is: percent from 0 to 100."""
+
+    percent: float
+    stage: str
+    metrics: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit gave; metrics are measured on the held-out rows."""
+
+    metrics: dict[str, float]
+    signature: Signature
+    format: str
+    libraries: dict[str, str]
+    task: Literal["classification", "regression", "other"]
+    input_example: Any
+    artifact_bytes: int
+    artifact_name: str
+    duration_s: float
+    peak_memory_bytes: int
+
+
+def inspect(
+    client: Client,
+    bundle_fd: int,
+    tenant: str,
+    metadata: Mapping[str, Any],
+    limits: Limits,
+    on_stage: Callable[[str], None],
+) -> Inspection:
+    """Inspect with the default libraries, and once more with those that the format needs."""
+    result, usage = _inspect_with("sklearn", client, bundle_fd, metadata, limits, on_stage)
+    needs = result.get("needs")
+    if needs is not None:
+        result, usage = _inspect_with(str(needs), client, bundle_fd, metadata, limits, on_stage)
+    return _inspection(result, usage)
+
+
+def _inspect_with(
+    library_set: str,
+    client: Client,
+    bundle_fd: int,
+    metadata: Mapping[str, Any],
+    limits: Limits,
+    on_stage: Callable[[str], None],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    request = {"op": "inspect", "library_set": library_set, "options": dict(metadata), "limits": limits.to_json()}
+    with _Work(client, request, bundle_fd, lambda: False) as work:
+        for frame in work.frames():
+            on_stage(plain(frame.header.get("stage", ""), 80))
+        return work.result, work.usage()
+
+
+def fit(
+    client: Client,
+    order: Mapping[str, Any],
+    dataset_fd: int,
+    tenant: str,
+    out: BinaryIO,
+    limits: Limits,
+    on_progress: Callable[[Progress], None],
+    is_cancelled: Callable[[], bool],
+) -> FitReport:
+    """Fit, writing the artifact's bytes to `out` as they come, up to the limit."""
+    started = time.monotonic()
+    written = 0
+    request = {"op": "fit", **order, "limits": limits.to_json()}
+    with _Work(client, request, dataset_fd, is_cancelled) as work:
+        for frame in work.frames():
+            if frame.body.nbytes:
+                written += frame.body.nbytes
+                if written > limits.artifact_bytes:
+                    raise ArtifactRejected("artifact_too_large", "The fitted model is larger than a model may be.")
+                out.write(frame.body)
+            else:
+                on_progress(_progress(frame.header))
+        result, usage = work.result, work.usage()
+    return _fit_report(result, usage, written, time.monotonic() - started)
+
+
+class _Work:
+    """One job in a one-shot runner: its frames, then its result, then what it used."""
+
+    def __init__(self, client: Client, request: Mapping[str, Any], fd: int, is_cancelled: Callable[[], bool]) -> None:
+        self._client, self._request, self._fd, self._is_cancelled = client, request, fd, is_cancelled
+        self.result: dict[str, Any] = {}
+
+    def __enter__(self) -> _Work:
+        self._host = self._client.converse()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._channel = Connection(ours.detach(), CHUNK_CAPS)
+        with theirs:
+            self._host.tell(self._request, [self._fd, theirs.fileno()])
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._channel.close()
+        self._host.__exit__(*exc_info)  # the host ends a runner whose client is gone
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames until the result; raises the runner's fault, or the host's reason when the runner has none."""
+        while True:
+            try:
+                frame = self._next()
+            except EndOfStream:
+                self.usage()
+                raise ProtocolFault("A runner ended without a result.") from None
+            if "result" in frame.header:
+                self.result = _map(frame.header["result"])
+                return
+            if "fault" in frame.header:
+                raise _believed(from_message(_map(frame.header["fault"])))
+            yield frame
+
+    def usage(self) -> dict[str, Any]:
+        """End the runner; what it used. Raises the host's reason when it had to end the runner before."""
+        self._host.finish()
+        usage = self._host.answer(ENDING_SECONDS)
+        if usage.get("fault"):
+            raise from_message(usage["fault"])
+        return usage
+
+    def _next(self) -> Frame:
+        while True:
+            if self._is_cancelled():
+                self._cancel()
+            try:
+                return self._channel.receive(time.monotonic() + TICK_SECONDS)
+            except DeadlineExceeded:
+                if _is_readable(self._host.fileno()):  # the host has ended it; what it sent before still counts
+                    raise EndOfStream from None
+
+    def _cancel(self) -> None:
+        self._host.finish()
+        self._host.answer(ENDING_SECONDS)
+        raise Cancelled("The work was cancelled.")
+
+
+def _is_readable(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+def _believed(fault: RuntimeFault) -> RuntimeFault:
+    """A runner may reject its artifact or report its model's error; any other claim is not its to make."""
+    if isinstance(fault, ArtifactRejected | ModelError):
+        return fault
+    return ModelError(fault.message)
+
+
+def _map(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ProtocolFault("A runner's result is not a map.")
+    return value
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {plain(name, 80): plain(text, 80) for name, text in list(_map(value).items())[:MAX_METRICS]}
+
+
+def _numbers(value: object) -> dict[str, float]:
+    items = list(_map(value).items())[:MAX_METRICS]
+    return {plain(name, 80): float(number) for name, number in items if isinstance(number, int | float)}
+
+
+def _progress(header: Mapping[str, Any]) -> Progress:
+    percent = header.get("percent")
+    metrics = header.get("metrics")
+    return Progress(
+        min(max(float(percent), 0.0), 100.0) if isinstance(percent, int | float) else 0.0,
+        plain(header.get("stage", ""), 80),
+        _numbers(metrics) if metrics else None,
+    )
+
+
+def _task(value: object) -> Literal["classification", "regression", "other"]:
+    for task in TASKS:
+        if value == task:
+            return task  # type: ignore[return-value]
+    raise ProtocolFault("A runner named an unknown task.")
+
+
+@contextmanager
+def _checked() -> Iterator[None]:
+    """Whatever is missing or of the wrong kind in a runner's result is a fault of the protocol."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError, InvalidSignature) as error:
+        raise ProtocolFault("A runner's result is not what it must be.") from error
+
+
+def _inspection(result: Mapping[str, Any], usage: Mapping[str, Any]) -> Inspection:
+    with _checked():
+        return Inspection(
+            format=plain(result["format"], 40),
+            task=_task(result["task"]),
+            signature=Signature.from_json(result["signature"]),
+            libraries=dict(usage["libraries"]),
+            made_with=_texts(result["made_with"]),
+            type_name=plain(result["type_name"], 80),
+            warnings=tuple(plain(text) for text in list(result["warnings"])[:MAX_WARNINGS]),
+            memory_bytes=int(usage["peak_bytes"]),
+            load_seconds=float(result["load_seconds"]),
+        )
+
+
+def _fit_report(result: Mapping[str, Any], usage: Mapping[str, Any], written: int, seconds: float) -> FitReport:
+    with _checked():
+        return FitReport(
+            metrics=_numbers(result["metrics"]),
+            signature=Signature.from_json(result["signature"]),
+            format=plain(result["format"], 40),
+            libraries=dict(usage["libraries"]),
+            task=_task(result["task"]),
+            input_example=result["input_example"],
+            artifact_bytes=written,
+            artifact_name=plain(result["artifact_name"], 80),
+            duration_s=seconds,
+            peak_memory_bytes=int(usage["peak_bytes"]),
+        )

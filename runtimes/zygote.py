@@ -1,0 +1,178 @@
+"""A warm process: imports the heavy libraries once, never reads a tenant's byte, forks a confined runner on request.
+
+Its children are the model host's own (CLONE_PARENT): they outlive the zygote, end with the host, and the host alone
+reaps them. Run as `python -I -B -c …` by `runtimes.zygotes`, with a scrubbed environment.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import importlib.metadata
+import os
+import platform
+import random
+import signal
+import socket
+import sys
+import sysconfig
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import msgpack
+
+from runtimes import runner, sandbox, seccomp
+from runtimes.errors import ConfinementUnavailable, RuntimeFault, to_message
+from runtimes.messages import Connection, EndOfStream
+
+MESSAGE_BYTES = 1 << 16
+MAX_FDS = 8
+CLONE_PARENT = 0x8000
+
+PRELOAD: Mapping[str, tuple[str, ...]] = {
+    "sklearn": (
+        "numpy.random", "pandas", "scipy.sparse", "joblib", "cloudpickle", "sklearn.pipeline", "sklearn.compose",
+        "sklearn.preprocessing", "sklearn.impute", "sklearn.ensemble", "sklearn.linear_model", "sklearn.tree",
+        "sklearn.neighbors", "sklearn.svm", "sklearn.neural_network", "sklearn.naive_bayes", "sklearn.cluster",
+        "sklearn.decomposition", "sklearn.feature_selection", "sklearn.feature_extraction.text", "sklearn.metrics",
+        "sklearn.model_selection", "sklearn.calibration", "onnx", "onnx.checker", "onnxruntime",
+        "runtimes.formats.scikit_learn",
+    ),
+    "torch": ("numpy.random", "pandas", "torch", "torch.nn", "torch.jit", "runtimes.formats.pytorch"),
+}  # fmt: skip
+DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
+    "sklearn": ("numpy", "scipy", "scikit-learn", "pandas", "joblib", "cloudpickle", "skops", "onnx", "onnxruntime"),
+    "torch": ("numpy", "pandas", "torch"),
+}
+
+
+def main(library_set: str, fd: int) -> None:
+    """Warm up, report the versions of the libraries, and fork until the host's end of the socket closes."""
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=fd)
+    host_pid = os.getppid()
+    _forget_project_folders()
+    for module in PRELOAD[library_set]:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # what is loaded now stays shared with every child: the collector never writes into it
+    channel.send(msgpack.packb({"libraries": _libraries(library_set)}))
+    while True:
+        data, fds, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, MAX_FDS)
+        if not data:
+            os._exit(0)
+        pid = _clone_for_host()
+        if pid == 0:
+            channel.close()
+            _become_runner(msgpack.unpackb(data), fds, host_pid)
+        for received in fds:
+            os.close(received)
+        channel.send(msgpack.packb({"pid": pid}))
+
+
+def _forget_project_folders() -> None:
+    """Leave only the interpreter's own folders importable: artifacts have no business with the project's modules."""
+    endings = ("site-packages", "dist-packages", "lib-dynload")
+    standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    sys.path[:] = [path for path in sys.path if path in standard or path.endswith(endings)]
+    sys.path_importer_cache.clear()
+
+
+def _libraries(library_set: str) -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in DISTRIBUTIONS[library_set]:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _clone_for_host() -> int:
+    """Fork a child whose parent is the host; 0 in the child.
+
+    os.fork cannot do that. The call is made with the interpreter's own preparations round it and the GIL held; the
+    C library's fork handlers are skipped, which is safe as this process has one thread.
+    """
+    python = ctypes.pythonapi
+    python.PyOS_BeforeFork()
+    pid = int(ctypes.PyDLL(None).syscall(seccomp.syscall_number("clone"), CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0))
+    if pid == 0:
+        python.PyOS_AfterFork_Child()
+    else:
+        python.PyOS_AfterFork_Parent()
+    return pid
+
+
+def _become_runner(order: Mapping[str, Any], fds: list[int], host_pid: int) -> None:
+    """Confine this child as ordered and serve; never returns."""
+    try:
+        places = _arrange(order["fds"], fds)
+        control = Connection(places["control"], runner.CAPS)
+        _hand_over_memory_map(places["control"])
+        plan = sandbox.Plan(
+            uid=order["uid"],
+            host_pid=host_pid,
+            memory_bytes=order["memory_bytes"],
+            cpu_seconds=order["cpu_seconds"],
+            threads=order["threads"],
+            keep_fds=tuple(places.values()),
+            listener_fd=places.get("listener"),
+        )
+        _enter(plan, control, confined=order["confined"])
+        _silence()
+        _reseed()
+        runner.run(places, control)
+    except EndOfStream:
+        pass
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def _enter(plan: sandbox.Plan, control: Connection, *, confined: bool) -> None:
+    try:
+        if confined:
+            sandbox.confine(plan)
+        else:
+            sandbox.isolate(plan)
+    except (RuntimeFault, OSError) as error:
+        fault = error if isinstance(error, RuntimeFault) else ConfinementUnavailable(f"Confining failed: {error}.")
+        control.send({"ready": False, "fault": to_message(fault)})
+        os._exit(1)
+    control.send({"ready": True})
+
+
+def _arrange(names: list[str], fds: list[int]) -> dict[str, int]:
+    """The descriptors at fixed numbers from 3 on, each under its name."""
+    high = [os.dup(fd) for fd in fds]  # dup first: a target number may be taken by another of them
+    while min(high, default=1000) < 3 + len(names):
+        high = [os.dup(fd) for fd in high]
+    return {name: os.dup2(fd, 3 + place) for place, (name, fd) in enumerate(zip(names, high, strict=True))}
+
+
+def _hand_over_memory_map(control_fd: int) -> None:
+    """Give the host a descriptor of this process's own memory account; only the process itself may always open it."""
+    fd = os.open("/proc/self/smaps_rollup", os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=os.dup(control_fd)) as channel:
+        socket.send_fds(channel, [b"m"], [fd])
+    os.close(fd)
+
+
+def _silence() -> None:
+    """Point the standard streams at /dev/null: what an artifact prints must reach nobody's log."""
+    fd = os.open("/dev/null", os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(fd, standard)
+    os.close(fd)
+
+
+def _reseed() -> None:
+    """Make this child's random numbers its own: a fork copies the state of every generator."""
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].seed()
