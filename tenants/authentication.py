@@ -3,15 +3,17 @@
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.auth.models import AnonymousUser
-from django.http import HttpRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.request import Request
 
 from common.errors import Denied, Unauthenticated
+from tenants import audit
 from tenants.models import ApiToken, Membership, Role, Scope, Tenant, User
 
 INCLUDES: dict[str, frozenset[str]] = {
@@ -21,6 +23,10 @@ INCLUDES: dict[str, frozenset[str]] = {
     Scope.ADMIN: frozenset(Scope.values),
 }
 TOUCH_AFTER_S = 60
+
+# An unknown tenant is answered with the same words, so nothing here may tell that a tenant is there.
+NOBODY = "Send a token (Authorization: Bearer …), or log in as a member."
+NOT_VALID = "This token is not valid here: it is unknown, revoked, expired or for another address."
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,22 @@ class Caller:
     is_operator: bool = False
     user: User | None = None
     token: ApiToken | None = None
+
+    @property
+    def identity(self) -> str:
+        """Who they are whatever they are called: two tokens may have one name."""
+        return f"token:{self.token.pk}" if self.token else f"user:{self.user.pk if self.user else ''}"
+
+    @property
+    def reaches_all(self) -> bool:
+        """Whether they are an operator of the whole platform rather than of some tenants."""
+        return self.is_operator and (self.token is None or self.token.all_tenants)
+
+    def tenants(self) -> QuerySet[Tenant]:
+        """The tenants that they work for as an operator; none for anybody else."""
+        if self.reaches_all:
+            return Tenant.objects.all()
+        return Tenant.objects.filter(operator_tokens=self.token) if self.is_operator else Tenant.objects.none()
 
     def may(self, scope: str) -> bool:
         """Whether this scope is among theirs."""
@@ -64,16 +86,29 @@ def authenticate(request: HttpRequest) -> Caller:
     """
     tenant: Tenant | None = getattr(request, "tenant", None)
     caller = _by_token(request, tenant) if "Authorization" in request.headers else _by_session(request, tenant)
-    if tenant is not None and not tenant.is_active and not caller.is_operator:
-        raise Denied("This tenant is suspended; ask the operator of the platform.", code="tenant_suspended")
+    if tenant is not None:
+        _admit(caller, tenant, request)
     return caller
+
+
+def unauthenticated(request: HttpRequest) -> Unauthenticated:
+    """What is answered to who shows nothing valid for an address, whether there is such an address or not."""
+    return Unauthenticated(NOT_VALID if "Authorization" in request.headers else NOBODY)
+
+
+def _admit(caller: Caller, tenant: Tenant, request: HttpRequest) -> None:
+    """Keep everybody but an administering operator out of a suspended tenant, and show the tenant who came in."""
+    if not tenant.is_active and not (caller.is_operator and caller.may(Scope.ADMIN)):
+        raise Denied("This tenant is suspended; ask the operator of the platform.", code="tenant_suspended")
+    if caller.is_operator:
+        audit.note_operator(caller.name, caller.identity, tenant, f"{request.method} {request.path_info}")
 
 
 def _by_token(request: HttpRequest, tenant: Tenant | None) -> Caller:
     secret = _secret(request.headers["Authorization"])
     token = ApiToken.objects.usable().by_secret(secret).first() if secret else None
     if token is None or (not token.opens(tenant) if tenant is not None else not token.is_operator):
-        raise Unauthenticated("This token is not valid here: it is unknown, revoked, expired or for another address.")
+        raise Unauthenticated(NOT_VALID)
     _touch(token)
     scopes = frozenset[str]().union(*(INCLUDES[scope] for scope in token.scopes))
     prefix = "operator" if token.is_operator else "token"
@@ -103,21 +138,30 @@ def _touch(token: ApiToken) -> None:
 def _by_session(request: HttpRequest, tenant: Tenant | None) -> Caller:
     user = request.user
     if not isinstance(user, User) or not user.is_active:
-        raise Unauthenticated("Send a token (Authorization: Bearer …) or log in.")
+        raise Unauthenticated(NOBODY)
     _enforce_csrf(request)
     if user.is_superuser:
         return Caller(f"operator:{user.email}", INCLUDES[Scope.ADMIN], is_operator=True, user=user)
     membership = Membership.objects.filter(user=user, tenant=tenant).first() if tenant else None
     if membership is None:
-        raise Unauthenticated("You are logged in, but not a member here.")
+        raise Unauthenticated(NOBODY)
     return Caller(user.email, INCLUDES[Role(membership.role).scope], user=user)
 
 
+def _nothing(request: HttpRequest) -> HttpResponse:
+    return HttpResponse()
+
+
 def _enforce_csrf(request: HttpRequest) -> None:
-    check = CSRFCheck(lambda _: None)  # type: ignore[arg-type,return-value]
+    check = CSRFCheck(_nothing)
     check.process_request(request)
-    if reason := check.process_view(request, lambda _: None, (), {}):  # type: ignore[arg-type,return-value]
+    if reason := check.process_view(request, _nothing, (), {}):
         raise Denied(f"This session request lacks its CSRF token: {reason}.", code="csrf_failed")
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller of a request to a DRF view."""
+    return cast(Caller, request.auth)
 
 
 class CallerAuthentication(BaseAuthentication):

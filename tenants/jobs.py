@@ -13,13 +13,13 @@ from typing import Any
 
 import celery
 from celery import current_app
-from django.db import connection, transaction
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from common.errors import PlatformError, Unavailable
 from tenants.models import Job, JobLost, Tenant, TenantState
-from tenants.scope import current_tenant, tenant_scope
+from tenants.scope import connection, current_tenant, tenant_scope
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,13 @@ class TenantTask(celery.Task):  # type: ignore[type-arg]
         if args or not tenant:
             raise TypeError(f"{self.name} takes keywords only, and `tenant` among them")
         connection.set_schema_to_public()
-        with tenant_scope(Tenant.objects.get(pk=uuid.UUID(tenant))):
+        found = Tenant.objects.filter(pk=uuid.UUID(tenant)).first()
+        if (
+            found is None or not found.is_active
+        ):  # a suspended tenant's jobs stay queued until the sweep after its return
+            log.info("tenant_not_served", extra={"task": self.name, "tenant_uuid": tenant})
+            return None
+        with tenant_scope(found):
             return self.run(**kwargs)
 
 
@@ -131,6 +137,9 @@ def held(job: Job) -> Iterator[None]:
                     job.renew()
                 except JobLost:
                     return
+                except DatabaseError:  # the lease outlasts several failed renewals, and the next has a new connection
+                    log.warning("lease_not_renewed", extra={"job_id": str(job.pk)}, exc_info=True)
+                    connection.close()
         finally:
             connection.close()
 

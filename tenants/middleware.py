@@ -1,17 +1,15 @@
 """Puts each request into the scope of its tenant, and takes it out again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from django.db import connection
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils.module_loading import import_string
 
-from common.errors import Unauthenticated
-from common.http import error_response
+from common.http import error_response, is_api
 from tenants.addressing import ENVIRON_KEY, TENANT_ID
+from tenants.authentication import unauthenticated
 from tenants.models import Tenant, TenantState
-
-API_PREFIXES = ("/api/", "/v2/", "/models/")
+from tenants.scope import connection, tenant_scope
 
 
 class TenantMiddleware:
@@ -37,14 +35,30 @@ class TenantMiddleware:
         request.urlconf = self.tenant_urls
         connection.set_tenant(tenant)
         try:
-            return self.get_response(request)
+            response = self.get_response(request)
         finally:
             connection.set_schema_to_public()
+        if isinstance(response, StreamingHttpResponse):
+            response.streaming_content = chunks_in_scope(tenant, iter(response))
+        return response
 
     def _unknown(self, request: HttpRequest) -> HttpResponse:
-        if request.path_info.startswith(API_PREFIXES):
-            return error_response(Unauthenticated("Send a token of this tenant: Authorization: Bearer …"), request)
+        if is_api(request):
+            return error_response(unauthenticated(request), request)
         raise Http404
+
+
+def chunks_in_scope(tenant: Tenant, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks of a body that is sent after its view has returned, each made in the tenant's scope.
+
+    The scope is left between chunks: who iterates may abandon the body at any of them.
+    """
+    while True:
+        with tenant_scope(tenant):
+            chunk = next(chunks, None)
+        if chunk is None:
+            return
+        yield chunk
 
 
 def tenant_of(request: HttpRequest) -> Tenant | None:

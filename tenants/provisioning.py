@@ -6,22 +6,28 @@ up-to-date template takes a tenth of that, whatever the number of tenants.
 
 import hashlib
 import importlib.util
+import logging
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from django.apps import apps
 from django.conf import settings
-from django.core.files.storage import storages
+from django.core.files.storage import Storage, storages
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import DatabaseError, transaction
 from django.db.migrations.loader import MigrationLoader
+from django.db.models import QuerySet
 
 from common.errors import Unavailable
-from tenants.models import SchemaTemplate, Tenant
+from tenants.models import SchemaTemplate, Tenant, TenantState
+from tenants.scope import connection
+
+log = logging.getLogger(__name__)
 
 TEMPLATE_SCHEMA = "tenant_template"
 PLACEHOLDER = "{schema}"
@@ -38,18 +44,58 @@ def fingerprint() -> str:
 def upgrade() -> Iterator[str]:
     """Bring the shared schema, the template and every tenant up to this code, yielding a line a step.
 
-    Resumable: a tenant whose fingerprint is right is skipped without a look at its schema.
+    Resumable: a tenant whose fingerprint is right is skipped without a look at its schema. One that cannot be migrated
+    does not keep the others back. Of two upgrades at once, the second waits and finds nothing to do.
+
+    Raises:
+        Unavailable: some tenants could not be migrated.
     """
+    with _alone():
+        yield from _upgrade_shared()
+        failed = yield from _upgrade_tenants()
+    if failed:
+        raise Unavailable(f"These tenants could not be migrated, and the log says why: {', '.join(failed)}.")
+
+
+def behind(wanted: str) -> QuerySet[Tenant]:
+    """Tenants whose schemas lack migrations of this fingerprint."""
+    return Tenant.objects.exclude(fingerprint=wanted).exclude(state=TenantState.DELETING)
+
+
+def _upgrade_shared() -> Iterator[str]:
     call_command("migrate_schemas", shared=True, interactive=False, verbosity=0)
     yield "shared schema is up to date"
     wanted = fingerprint()
     if not SchemaTemplate.objects.filter(pk=wanted).exists():
         _remake_template(wanted)
         yield "template of a tenant's schema made"
-    for tenant in Tenant.objects.exclude(fingerprint=wanted):
-        _migrate(tenant.schema_name)
+
+
+def _upgrade_tenants() -> Generator[str, None, list[str]]:
+    wanted, failed = fingerprint(), []
+    for tenant in behind(wanted):
+        try:
+            _migrate(tenant.schema_name)
+        except DatabaseError:
+            log.exception("tenant_not_migrated", extra={"tenant": tenant.tenant_id})
+            failed.append(tenant.tenant_id)
+            yield f"{tenant.tenant_id} NOT migrated"
+            continue
         Tenant.objects.filter(pk=tenant.pk).update(fingerprint=wanted)
         yield f"{tenant.tenant_id} migrated"
+    return failed
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the upgrade's lock, on a connection of its own: migrating closes the usual one."""
+    own = connection.copy()
+    try:
+        with own.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(hashtext('tenantry.upgrade'))")
+        yield
+    finally:
+        own.close()
 
 
 def create_schema(tenant: Tenant) -> None:
@@ -71,8 +117,15 @@ def create_schema(tenant: Tenant) -> None:
     tenant.fingerprint = wanted
 
 
+def has_schema(tenant: Tenant) -> bool:
+    """Whether the tenant's schema is there."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [tenant.schema_name])
+        return cursor.fetchone() is not None
+
+
 def drop_schema(tenant: Tenant) -> None:
-    """Drop everything in the tenant's schema, a few tables a transaction: one DROP of all of it takes too many locks."""
+    """Drop everything in the tenant's schema, a few tables a transaction: dropped at once, it takes too many locks."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [tenant.schema_name])
         tables = [f'"{tenant.schema_name}"."{name}"' for (name,) in cursor.fetchall()]
@@ -81,12 +134,35 @@ def drop_schema(tenant: Tenant) -> None:
         cursor.execute(f'DROP SCHEMA IF EXISTS "{tenant.schema_name}" CASCADE')
 
 
+def storage_aliases() -> list[str]:
+    """The configured storages that tenants' files may lie in."""
+    return [alias for alias in storages.backends if alias not in ("default", "staticfiles")]
+
+
 def delete_files(tenant: Tenant) -> None:
-    """Remove the tenant's folder or prefix from every configured storage that can do so."""
-    for alias in storages.backends:
-        delete_prefix = getattr(storages[alias], "delete_prefix", None)
+    """Remove the tenant's folder or prefix from every configured storage.
+
+    Call it in the tenant's scope, before its schema goes: the `database` storage keeps its files there.
+    """
+    for alias in storage_aliases():
+        storage = storages[alias]
+        delete_prefix = getattr(storage, "delete_prefix", None)
         if delete_prefix:
             delete_prefix(tenant.tenant_id)
+        else:
+            _delete_tree(storage, tenant.tenant_id)
+
+
+def _delete_tree(storage: Storage, path: str) -> None:
+    """Delete what is under a path, by what every Django storage can do."""
+    try:
+        folders, files = storage.listdir(path)
+    except FileNotFoundError:
+        return
+    for name in files:
+        storage.delete(f"{path}/{name}")
+    for name in folders:
+        _delete_tree(storage, f"{path}/{name}")
 
 
 def _remake_template(wanted: str) -> None:
@@ -124,7 +200,7 @@ def _dump_template() -> str:
 def _migration_rows() -> str:
     """SQL that notes the template's migrations as applied, so that later ones find them."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT app, name FROM {TEMPLATE_SCHEMA}.django_migrations ORDER BY id")
+        cursor.execute(f"SELECT app, name FROM {TEMPLATE_SCHEMA}.django_migrations ORDER BY id")  # noqa: S608 ours
         rows = ", ".join(f"('{app}', '{name}', now())" for app, name in cursor.fetchall())
     return f"\nINSERT INTO {PLACEHOLDER}.django_migrations (app, name, applied) VALUES {rows};"
 

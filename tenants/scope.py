@@ -2,10 +2,27 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
-from django.db import connection
+from django.db import connection as default_connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from tenants.models import Tenant
+
+if TYPE_CHECKING:
+
+    class TenantConnection(BaseDatabaseWrapper):
+        """What django-tenants' backend adds to a connection."""
+
+        tenant: Any
+        schema_name: str
+        search_path_set_schemas: list[str] | None
+
+        def set_tenant(self, tenant: Any, include_public: bool = True) -> None: ...
+        def set_schema_to_public(self) -> None: ...
+
+
+connection = cast("TenantConnection", default_connection)
 
 
 class NoTenantInScope(RuntimeError):

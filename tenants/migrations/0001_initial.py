@@ -53,6 +53,7 @@ class Migration(migrations.Migration):
                 ('state', models.CharField(choices=[('active', 'Active'), ('suspended', 'Suspended'), ('deleting', 'Being deleted')], default='active', max_length=12)),
                 ('storage_alias', models.CharField(default=tenants.models.tenancy.default_storage_alias, max_length=40, verbose_name='storage')),
                 ('default_model', models.CharField(blank=True, max_length=100)),
+                ('lane', models.CharField(blank=True, choices=[('direct', 'Direct'), ('queue', 'Queue')], max_length=10)),
                 ('max_artifact_bytes', models.PositiveBigIntegerField(default=5368709120)),
                 ('max_storage_bytes', models.PositiveBigIntegerField(default=107374182400)),
                 ('max_open_runs', models.PositiveIntegerField(default=50)),
@@ -171,6 +172,10 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='job',
             index=models.Index(fields=['tenant', 'kind', '-created_at'], name='tenants_job_of_tenant'),
+        ),
+        migrations.AddIndex(
+            model_name='job',
+            index=models.Index(condition=models.Q(('finished_at__isnull', False)), fields=['finished_at'], name='tenants_job_ended'),
         ),
         migrations.AddConstraint(
             model_name='apitoken',

@@ -2,7 +2,7 @@
 
 from tenants.models.access import ApiToken, Membership, Role, Scope, User
 from tenants.models.jobs import Job, JobLost, JobState
-from tenants.models.tenancy import Domain, OperatorAudit, SchemaTemplate, Tenant, TenantState
+from tenants.models.tenancy import Domain, Lane, OperatorAudit, SchemaTemplate, Tenant, TenantState
 
 __all__ = [
     "ApiToken",
@@ -10,6 +10,7 @@ __all__ = [
     "Job",
     "JobLost",
     "JobState",
+    "Lane",
     "Membership",
     "OperatorAudit",
     "Role",

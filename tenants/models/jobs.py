@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any, Self
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
@@ -93,6 +93,7 @@ class Job(models.Model):
             models.Index(fields=["due_at"], condition=Q(state=JobState.QUEUED), name="tenants_job_queued"),
             models.Index(fields=["lease_until"], condition=Q(state=JobState.RUNNING), name="tenants_job_running"),
             models.Index(fields=["tenant", "kind", "-created_at"], name="tenants_job_of_tenant"),
+            models.Index(fields=["finished_at"], condition=Q(finished_at__isnull=False), name="tenants_job_ended"),
         )
 
     def __str__(self) -> str:
@@ -111,16 +112,17 @@ class Job(models.Model):
         """
         now = timezone.now()
         claimable = Job.objects.claimable(now).filter(pk=self.pk, attempts__lt=F("max_attempts"))
-        if not claimable.update(
-            state=JobState.RUNNING,
-            fence=F("fence") + 1,
-            attempts=F("attempts") + 1,
-            worker=worker,
-            lease_until=now + LEASE,
-            started_at=Coalesce("started_at", Now()),
-        ):
-            raise JobLost
-        self.refresh_from_db()
+        with transaction.atomic():  # the row stays locked until the fence is read, so it is surely this claim's
+            if not claimable.update(
+                state=JobState.RUNNING,
+                fence=F("fence") + 1,
+                attempts=F("attempts") + 1,
+                worker=worker,
+                lease_until=now + LEASE,
+                started_at=Coalesce("started_at", Now()),
+            ):
+                raise JobLost
+            self.refresh_from_db()
 
     def renew(self) -> None:
         """Hold the job for one more lease."""

@@ -1,7 +1,7 @@
 """Tenants and their addresses."""
 
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.core.validators import RegexValidator
@@ -19,12 +19,19 @@ class TenantState(models.TextChoices):
     DELETING = "deleting", "Being deleted"
 
 
+class Lane(models.TextChoices):
+    """Which way a prediction takes: through this machine's pool, or through a queue to any worker."""
+
+    DIRECT = "direct", "Direct"
+    QUEUE = "queue", "Queue"
+
+
 def default_storage_alias() -> str:
     """The storage that a new tenant's files go to."""
     return str(settings.TENANT_STORAGE)
 
 
-class Tenant(TenantMixin):
+class Tenant(TenantMixin):  # type: ignore[misc]
     """A customer of the platform: an address, a schema and a storage of its own.
 
     active <──> suspended ──> deleting ──> (gone)
@@ -32,10 +39,14 @@ class Tenant(TenantMixin):
 
     uuid: names the tenant in messages, cache keys and pool keys; never reused, unlike its tenantId.
     schema_name: derived from the uuid, never taken from outside.
+    lane: of its predictions; empty for the platform's own setting.
     """
 
     auto_create_schema = False  # `tenants.provisioning` does, from cached DDL
     auto_drop_schema = False
+
+    schema_name: str  # TenantMixin's field
+    objects: ClassVar[models.Manager["Tenant"]] = models.Manager()
 
     uuid = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     tenant_id = models.CharField(
@@ -48,6 +59,7 @@ class Tenant(TenantMixin):
     state = models.CharField(max_length=12, choices=TenantState, default=TenantState.ACTIVE)
     storage_alias = models.CharField("storage", max_length=40, default=default_storage_alias)
     default_model = models.CharField(max_length=100, blank=True)
+    lane = models.CharField(max_length=10, choices=Lane, blank=True)
     max_artifact_bytes = models.PositiveBigIntegerField(default=5 << 30)
     max_storage_bytes = models.PositiveBigIntegerField(default=100 << 30)
     max_open_runs = models.PositiveIntegerField(default=50)
@@ -75,8 +87,10 @@ class Tenant(TenantMixin):
         return f"/t/{self.tenant_id}"
 
 
-class Domain(DomainMixin):
+class Domain(DomainMixin):  # type: ignore[misc]
     """A host name that belongs to one tenant."""
+
+    objects: ClassVar[models.Manager["Domain"]] = models.Manager()
 
 
 class SchemaTemplate(models.Model):
