@@ -98,9 +98,7 @@ class _Lines:
         self._row_bytes += len(line)
         self.digest.update(line)
         if self._row_bytes > MAX_ROW_BYTES:
-            self.refuse(
-                f"a row has more than {MAX_ROW_BYTES >> 20} MiB; perhaps a quote is not closed", self.first_line
-            )
+            self.refuse(f"a row has more than {MAX_ROW_BYTES:,} bytes; perhaps a quote is not closed", self.first_line)
         if b"\0" in line:
             self.refuse("there is a NUL byte, so this is no CSV file", self.number)
         try:
