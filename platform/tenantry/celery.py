@@ -39,6 +39,7 @@ app.conf.update(
     worker_enable_soft_shutdown_on_idle=True,
     beat_schedule={
         "sweep-jobs": {"task": "tenants.sweep_jobs", "schedule": 5.0, "options": {"expires": 30}},
+        "sweep-answers": {"task": "tenants.sweep_answers", "schedule": 3600.0, "options": {"expires": 3600}},
         "sweep-storage": {"task": "models_registry.sweep_storage", "schedule": 600.0, "options": {"expires": 600}},
     },
 )
