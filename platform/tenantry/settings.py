@@ -1,6 +1,4 @@
-"""Every setting of the platform, read once from the environment (`tenantry.environment`); .env.example explains each."""
-
-from urllib.parse import urlsplit
+"""Every setting of the platform, read once from the environment by `tenantry.environment`; see .env.example."""
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -13,8 +11,8 @@ VAR = environment.load()
 DEBUG = environment.switch("DEBUG", False)
 SECRET_KEY = environment.secret_key(VAR)
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["*"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[]) or ["*"]
+CSRF_TRUSTED_ORIGINS = environment.web_addresses("CSRF_TRUSTED_ORIGINS")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if environment.switch("BEHIND_TLS_PROXY", False) else None
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_PROXY_SSL_HEADER is not None
 ROOT_URLCONF = "tenantry.urls"
@@ -97,18 +95,24 @@ PASSWORD_RESET_TIMEOUT = 3 * 24 * 3600
 
 # --- files ----------------------------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
-STATIC_ROOT = VAR / "static"
+STATIC_ROOT = env.str("STATIC_ROOT", default="") or str(VAR / "static")
 STATICFILES_DIRS = [BASE_DIR / "static"]
 TENANT_STORAGE = environment.one_of("TENANT_STORAGE", environment.STORAGE_ALIASES, "filesystem")
-MODELS_ROOT = env.str("MODELS_ROOT", default=str(VAR / "models"))
+MODELS_ROOT = env.str("MODELS_ROOT", default="") or str(VAR / "models")
 S3_BUCKET = env.str("AWS_STORAGE_BUCKET_NAME", default="")
 if TENANT_STORAGE == "s3" and not S3_BUCKET:
     raise ImproperlyConfigured("TENANT_STORAGE is s3, but AWS_STORAGE_BUCKET_NAME is not set.")
+STATIC_STORAGE = environment.one_of("STATIC_STORAGE", ("local", "s3"), "local")
+if STATIC_STORAGE == "s3" and not S3_BUCKET:
+    raise ImproperlyConfigured("STATIC_STORAGE is s3, but AWS_STORAGE_BUCKET_NAME is not set.")
+STORAGE_BACKEND = env.str("TENANT_STORAGE_BACKEND", default="")
+if TENANT_STORAGE == "custom" and not STORAGE_BACKEND:
+    raise ImproperlyConfigured("TENANT_STORAGE is custom, but TENANT_STORAGE_BACKEND is not set.")
 S3_OPTIONS = {
     "bucket_name": S3_BUCKET,
     "access_key": env.str("AWS_ACCESS_KEY_ID", default="") or None,
     "secret_key": env.str("AWS_SECRET_ACCESS_KEY", default="") or None,
-    "endpoint_url": env.str("AWS_S3_ENDPOINT_URL", default="") or None,
+    "endpoint_url": environment.web_address("AWS_S3_ENDPOINT_URL"),
     "region_name": env.str("AWS_S3_REGION_NAME", default="") or None,
     "default_acl": "private",
     "querystring_auth": True,
@@ -122,20 +126,24 @@ STORAGES = {
 }
 if S3_BUCKET:
     STORAGES["s3"] = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": S3_OPTIONS}
-if custom := env.str("TENANT_STORAGE_BACKEND", default=""):
-    STORAGES["custom"] = {"BACKEND": custom, "OPTIONS": env.json("TENANT_STORAGE_OPTIONS", default={})}
-FILE_UPLOAD_TEMP_DIR = env.str("UPLOAD_TEMP_DIR", default="") or str(VAR / "tmp")
+if STORAGE_BACKEND:
+    STORAGES["custom"] = {"BACKEND": STORAGE_BACKEND, "OPTIONS": environment.mapping("TENANT_STORAGE_OPTIONS")}
+if STATIC_STORAGE == "s3":
+    # Unsigned addresses, which browsers can keep: the prefix has to be open to readers (docs/operations.md).
+    STORAGES["staticfiles"] = {
+        "BACKEND": "storages.backends.s3.S3ManifestStaticStorage",
+        "OPTIONS": S3_OPTIONS | {"location": "static", "querystring_auth": False, "default_acl": None},
+    }
+FILE_UPLOAD_TEMP_DIR = environment.folder("UPLOAD_TEMP_DIR", VAR / "tmp")
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
 DATA_UPLOAD_MAX_MEMORY_SIZE = 32 << 20
 DATA_UPLOAD_MAX_NUMBER_FILES = 2000
-BLOB_CACHE_ROOT = env.str("BLOB_CACHE_ROOT", default=str(VAR / "cache"))
+BLOB_CACHE_ROOT = env.str("BLOB_CACHE_ROOT", default="") or str(VAR / "cache")
 BLOB_CACHE_BYTES = environment.positive("BLOB_CACHE_BYTES", 20 << 30)
 
 # --- models in memory -----------------------------------------------------------------------------------------------
 MODELS_SOCKET = env.str("TENANTRY_MODELS_SOCKET", default="")
-REDIS_URL = environment.required(
-    "REDIS_URL", "name a Valkey or Redis server, or start the embedded one with `make up`."
-)
+REDIS_URL = environment.redis_url()
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL},
     "models": {"BACKEND": "inference.pool.ModelPool", "LOCATION": f"unix:{MODELS_SOCKET}", "TIMEOUT": None},
@@ -144,11 +152,7 @@ PREDICTION_LANE = environment.one_of("PREDICTION_LANE", ("direct", "queue"), "di
 PREDICTION_DEADLINE_S = float(environment.positive("PREDICTION_DEADLINE_S", 30))
 
 # --- work that goes on after the answer -----------------------------------------------------------------------------
-BROKER_URL = env.str("BROKER_URL", default="") or env.str("CLOUDAMQP_URL", default="") or REDIS_URL
-if urlsplit(BROKER_URL).scheme not in ("redis", "rediss", "redis+socket", "amqp", "amqps"):
-    raise ImproperlyConfigured(
-        "BROKER_URL must name a Redis or RabbitMQ broker (redis://, rediss://, redis+socket://, amqp://)."
-    )
+BROKER_URL = environment.broker_url(default=REDIS_URL)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["tenants.authentication.CallerAuthentication"],
@@ -175,5 +179,5 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"json": {"()": "common.logs.JsonFormatter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "root": {"handlers": ["stderr"], "level": environment.log_level()},
 }
