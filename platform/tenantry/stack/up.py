@@ -21,7 +21,14 @@ from tenantry.stack.supervisor import Child, Stage, StopRequested, Supervisor
 
 READY_LIMIT_S = 180.0
 SET_UP = ("upgrade", "collectstatic --noinput --verbosity 0", "ensure_operator")
-COUNTS = ("WEB_WORKERS", "WEB_THREADS", "INFERENCE_THREADS", "TRAINING_PROCESSES", "DEFAULT_PROCESSES")
+COUNTS = (
+    "WEB_WORKERS",
+    "WEB_THREADS",
+    "INFERENCE_THREADS",
+    "TRAINING_PROCESSES",
+    "DEFAULT_PROCESSES",
+    "MODEL_MEMORY_BYTES",
+)
 
 
 @dataclass(frozen=True)
