@@ -14,7 +14,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 def is_name(text: str) -> bool:
-    """Whether this may name a model, an alias or a dataset: 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-', not '.' or '..'."""
+    """Whether this may name a model, an alias or a dataset: 1 to 100 of A-Z, a-z, 0-9, "." "_" "-", no "." or ".."."""
     return bool(NAME.fullmatch(text)) and text not in (".", "..")
 
 
@@ -26,24 +26,31 @@ name_validator = RegexValidator(
 class Blob(models.Model):
     """One file's content, kept once a tenant whatever names it.
 
-    incoming ──> stored ──> (collected once nothing names it)
+    incoming ──> stored ──> (incoming again) ──> gone, once nothing names it
 
-    A row stands before its bytes do, so that bytes without a row cannot be: whoever stores them may die at any moment.
-    `touched_at` is renewed by every upload that uses the blob; the collector leaves what was touched lately.
+    A row stands before its bytes do and goes after them, so that bytes without a row cannot be: whoever stores or
+    deletes them may die at any moment. `touched_at` is renewed by every upload that uses the blob; the collector
+    (`blobs.sweep`) leaves what was touched lately.
+
+    sha256: empty until it is stored.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    sha256 = models.CharField(max_length=64)
-    size_bytes = models.PositiveBigIntegerField()
+    sha256 = models.CharField(max_length=64, blank=True)
+    size_bytes = models.PositiveBigIntegerField(default=0)
     storage_alias = models.CharField(max_length=40)
     is_stored = models.BooleanField(default=False)
     touched_at = models.DateTimeField(default=timezone.now, db_index=True)
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=["sha256", "storage_alias"], name="registry_blob_once"),)
+        constraints = (
+            models.UniqueConstraint(
+                fields=["sha256", "storage_alias"], condition=models.Q(is_stored=True), name="registry_blob_once"
+            ),
+        )
 
     def __str__(self) -> str:
-        return self.sha256
+        return self.sha256 or f"incoming {self.id}"
 
 
 class BlobChunk(models.Model):
@@ -135,10 +142,13 @@ class ModelVersion(models.Model):
     pending ──> inspecting ──> ready
                     └────────> rejected
 
+    A state changes only through the methods below, each of which is one conditional UPDATE.
+
     metrics_reported: as its uploader gave them. metrics_measured: by runs on this platform.
     signature: `runtimes.signature.Signature` as JSON; null until inspected.
     metadata: what its uploader declared beside the files (labels, architecture, library_set, input_example).
-    inspection: what inspection found (made_with, libraries, warnings, memory_bytes, load_seconds).
+    inspection: what inspection found (made_with, libraries, type_name, warnings, memory_bytes, load_seconds).
+    measured_on: the dataset of the measured metrics, as `{"dataset": name, "digest": hex}`; empty where none was named.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -155,6 +165,7 @@ class ModelVersion(models.Model):
     inspection = models.JSONField(default=dict)
     metrics_reported = models.JSONField(default=dict, blank=True)
     metrics_measured = models.JSONField(default=dict, blank=True)
+    measured_on = models.JSONField(default=dict, blank=True)
     params = models.JSONField(default=dict, blank=True)
     description = models.TextField(blank=True)
     tags = models.JSONField(default=dict, blank=True)
@@ -178,6 +189,31 @@ class ModelVersion(models.Model):
     def is_ready(self) -> bool:
         """Whether it may serve."""
         return self.state == VersionState.READY
+
+    @property
+    def is_inspected(self) -> bool:
+        """Whether its state will not change any more."""
+        return self.state in (VersionState.READY, VersionState.REJECTED)
+
+    def begin_inspection(self) -> bool:
+        """Show that it is being inspected; False if that is over, or the version gone."""
+        return self._while_open(state=VersionState.INSPECTING)
+
+    def accept(self, **found: Any) -> bool:
+        """Let it serve, with what inspection found; False if it was settled before."""
+        return self._while_open(state=VersionState.READY, **found)
+
+    def reject(self, code: str, reason: str) -> bool:
+        """Never let it serve, for this reason; False if it was settled before."""
+        return self._while_open(state=VersionState.REJECTED, rejection_code=code[:60], rejection_reason=reason)
+
+    def _while_open(self, **changes: Any) -> bool:
+        is_open = ModelVersion.objects.filter(pk=self.pk, state__in=(VersionState.PENDING, VersionState.INSPECTING))
+        changed = bool(is_open.update(**changes))
+        if changed:
+            for name, value in changes.items():
+                setattr(self, name, value)
+        return changed
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -125,7 +125,7 @@ STORAGES = {
     "filesystem": {"BACKEND": "models_registry.storage.FolderStorage", "OPTIONS": {"location": MODELS_ROOT}},
 }
 if S3_BUCKET:
-    STORAGES["s3"] = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": S3_OPTIONS}
+    STORAGES["s3"] = {"BACKEND": "models_registry.s3.S3Storage", "OPTIONS": S3_OPTIONS}
 if STORAGE_BACKEND:
     STORAGES["custom"] = {"BACKEND": STORAGE_BACKEND, "OPTIONS": environment.mapping("TENANT_STORAGE_OPTIONS")}
 if STATIC_STORAGE == "s3":
@@ -135,7 +135,7 @@ if STATIC_STORAGE == "s3":
         "OPTIONS": S3_OPTIONS | {"location": "static", "querystring_auth": False, "default_acl": None},
     }
 FILE_UPLOAD_TEMP_DIR = environment.folder("UPLOAD_TEMP_DIR", VAR / "tmp")
-FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
+FILE_UPLOAD_HANDLERS = ["models_registry.spooling.SpoolingUploadHandler"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 32 << 20
 DATA_UPLOAD_MAX_NUMBER_FILES = 2000
 BLOB_CACHE_ROOT = env.str("BLOB_CACHE_ROOT", default="") or str(VAR / "cache")

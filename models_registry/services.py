@@ -1,0 +1,409 @@
+"""What a caller can ask for about models, versions, aliases and what serves."""
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
+
+from common.errors import Conflict, Invalid, NotFound
+from models_registry import selection
+from models_registry.blobs import IncomingFile, store_bundle
+from models_registry.metadata import VersionMetadata
+from models_registry.models import (
+    Activation,
+    Alias,
+    Bundle,
+    Deployment,
+    ModelVersion,
+    RegisteredModel,
+    VersionState,
+    is_name,
+)
+from models_registry.quota import check_room
+from models_registry.usage import open_jobs_of
+from tenants.audit import record
+from tenants.jobs import submit
+from tenants.models import Tenant
+from tenants.scope import current_tenant
+
+INSPECT = "models_registry.inspect"
+INSPECT_ATTEMPTS = 10
+NOTHING = 0  # the `expected_version` of who expects that nothing serves
+
+
+@transaction.atomic
+def create_model(
+    *, name: str, actor: str, description: str = "", task: str = "", tags: Mapping[str, str] | None = None
+) -> RegisteredModel:
+    """A new registered model without versions.
+
+    Raises:
+        Invalid: the name is none.
+        Conflict: it is taken.
+    """
+    if not is_name(name):
+        raise Invalid(
+            "A name is 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-', and not '.' or '..'.", fields={"name": name[:100]}
+        )
+    try:
+        with transaction.atomic():
+            model = RegisteredModel.objects.create(name=name, description=description, task=task, tags=dict(tags or {}))
+    except IntegrityError as error:
+        raise Conflict(f"There is a model '{name}' already.", code="already_exists") from error
+    record(actor=actor, action="model.create", target=name)
+    return model
+
+
+@transaction.atomic
+def change_model(*, model: RegisteredModel, actor: str, **changes: Any) -> RegisteredModel:
+    """The model with its description, task or tags changed."""
+    for name, value in changes.items():
+        setattr(model, name, value)
+    model.save(update_fields=[*changes, "updated_at"])
+    record(actor=actor, action="model.change", target=model.name, changed=sorted(changes))
+    return model
+
+
+@transaction.atomic
+def delete_model(*, model: RegisteredModel, actor: str) -> None:
+    """Remove a model with its versions, aliases and history, unless one of its versions is in use.
+
+    Raises:
+        Conflict: a version serves, or an open job uses one.
+    """
+    _lock(model)
+    active = _serving(model)
+    if active is not None:
+        raise Conflict(
+            f"Version {active.version_number} of {model.name} is active; deactivate the model first.",
+            code="version_active",
+        )
+    versions = list(model.versions.all())
+    for version in versions:
+        _refuse_if_used(version, model)
+    Deployment.objects.filter(model=model).delete()
+    model.aliases.all().delete()
+    model.delete()
+    Tenant.objects.filter(pk=current_tenant().pk, default_model=model.name).update(default_model="")
+    record(actor=actor, action="model.delete", target=model.name, versions=[version.number for version in versions])
+
+
+def register_version(
+    *,
+    model_name: str,
+    files: Iterable[IncomingFile] | Bundle,
+    metadata: VersionMetadata | None = None,
+    actor: str,
+    create: bool = False,
+    source_run: uuid.UUID | None = None,
+    metrics_measured: Mapping[str, float] | None = None,
+    measured_on: Mapping[str, str] | None = None,
+) -> ModelVersion:
+    """The next version of a model, over these files, waiting for its inspection.
+
+    Give files outside any transaction: a file's row must stand before its bytes do. To register inside one, call
+    `blobs.store_bundle` before it begins and give the bundle.
+
+    create: make the model if there is none. measured_on: the `dataset` and `digest` of the measured metrics.
+
+    Raises:
+        NotFound: there is no such model.
+        Invalid: no file, or a path that no bundle may have.
+        TooLarge, Denied: over the tenant's quota.
+        Unavailable: the storage failed.
+    """
+    if not create:
+        _model_named(model_name)
+    bundle = files if isinstance(files, Bundle) else store_bundle(files)
+    check_room(bundle.size_bytes if not bundle.versions.exists() else 0)
+    with transaction.atomic():
+        model = _next_number(model_name, actor, create)
+        version = _new_version(model, bundle, metadata or VersionMetadata(), actor)
+        version.source_run = source_run
+        version.metrics_measured = dict(metrics_measured or {})
+        version.measured_on = dict(measured_on or {})
+        version.inspection_job = submit(INSPECT, str(version.pk), max_attempts=INSPECT_ATTEMPTS)
+        version.save()
+        run = str(source_run) if source_run else None
+        record(actor=actor, action="version.upload", target=str(version), digest=bundle.digest, run=run)
+    return version
+
+
+@transaction.atomic
+def change_version(*, version: ModelVersion, actor: str, **changes: Any) -> ModelVersion:
+    """The version with its description, tags or reported metrics changed."""
+    for name, value in changes.items():
+        setattr(version, name, value)
+    version.save(update_fields=list(changes))
+    record(actor=actor, action="version.change", target=str(version), changed=sorted(changes))
+    return version
+
+
+@transaction.atomic
+def delete_version(*, version: ModelVersion, actor: str) -> None:
+    """Remove a version that nothing uses; its files follow once no other version has them.
+
+    Raises:
+        Conflict: it serves, an alias names it, or an open job uses it.
+    """
+    model = _lock(version.model)
+    active = _serving(model)
+    if active is not None and active.version_id == version.pk:
+        raise Conflict(
+            f"{version} is active; activate another version or deactivate the model first.", code="version_active"
+        )
+    if names := list(version.aliases.values_list("name", flat=True)):
+        raise Conflict(f"{version} has the aliases {', '.join(names)}; remove them first.", code="version_aliased")
+    _refuse_if_used(version, model)
+    number = version.number
+    try:
+        version.delete()
+    except ProtectedError as error:
+        raise Conflict(f"{model.name} v{number} is still used elsewhere.", code="version_in_use") from error
+    record(actor=actor, action="version.delete", target=f"{model.name} v{number}")
+
+
+@transaction.atomic
+def activate(
+    *,
+    version: ModelVersion,
+    actor: str,
+    reason: str = "",
+    expected_version: int | None = None,
+    criteria: Mapping[str, Any] | None = None,
+) -> Activation:
+    """The activation that has the version serve: a new one, or the present one if it serves already.
+
+    expected_version: the number of the version that must be serving now, or 0 for nothing; None: whatever serves.
+
+    Raises:
+        Conflict: the version is not ready, or another one serves than was expected.
+    """
+    model = _lock(version.model)
+    version = _present(version)
+    _refuse_unless_ready(version)
+    current = _serving(model)
+    if current is not None and current.version_id == version.pk:
+        return current
+    _compare(current, expected_version)
+    activation = _add_activation(model, version, actor, reason, criteria=criteria)
+    record(
+        actor=actor,
+        action="version.activate",
+        target=str(version),
+        reason=reason,
+        before=current.version_number if current else None,
+    )
+    return activation
+
+
+@transaction.atomic
+def deactivate(
+    *, model: RegisteredModel, actor: str, reason: str = "", expected_version: int | None = None
+) -> Activation:
+    """The activation that has nothing serve: a new one, or the present one if it is so already.
+
+    Raises:
+        Conflict: nothing ever served, or another version serves than was expected.
+    """
+    model = _lock(model)
+    current = _serving(model)
+    if current is None:
+        return _newest(model)
+    _compare(current, expected_version)
+    activation = _add_activation(model, None, actor, reason)
+    record(actor=actor, action="model.deactivate", target=model.name, reason=reason, before=current.version_number)
+    return activation
+
+
+@transaction.atomic
+def rollback(*, model: RegisteredModel, actor: str, reason: str = "") -> Activation:
+    """Have the model serve what it served before: a new activation that copies the last one with another version.
+
+    After a deactivation, that is the version that served before it. Twice in a row, it is back where it began.
+
+    Raises:
+        Conflict: nothing served before, or that version is gone.
+    """
+    model = _lock(model)
+    current = _serving(model)
+    served = Activation.objects.filter(model=model, version_number__isnull=False).select_related("version")
+    previous = served.exclude(version_number=current.version_number).first() if current else served.first()
+    if previous is None:
+        raise Conflict(f"{model.name} served nothing before that it could go back to.", code="nothing_to_roll_back")
+    if previous.version is None:
+        raise Conflict(
+            f"Version {previous.version_number} of {model.name}, which served before, was deleted; activate another.",
+            code="version_deleted",
+        )
+    _refuse_unless_ready(previous.version)
+    activation = _add_activation(model, previous.version, actor, reason, routing=previous.routing)
+    record(actor=actor, action="model.rollback", target=str(previous.version), reason=reason)
+    return activation
+
+
+@transaction.atomic
+def activate_best(
+    *,
+    actor: str,
+    metric: str,
+    direction: str,
+    model: RegisteredModel | None = None,
+    task: str = "",
+    dataset: str = "",
+    reason: str = "",
+) -> tuple[selection.Choice, Activation]:
+    """Have the best version by a metric serve: of one model, or of all models for a task (then the default model).
+
+    Returns the choice with its explanation, and the activation.
+
+    Raises:
+        Conflict: no ready version has the metric.
+    """
+    versions = ModelVersion.objects.filter(model=model) if model else ModelVersion.objects.filter(task=task)
+    choice = selection.choose(versions, metric=metric, direction=direction, dataset=dataset)
+    best = choice.best.version
+    activation = activate(
+        version=best, actor=actor, reason=reason or choice.explanation[:500], criteria=choice.criteria()
+    )
+    if model is None:
+        Tenant.objects.filter(pk=current_tenant().pk).update(default_model=best.model.name)
+        current_tenant().default_model = best.model.name
+        record(actor=actor, action="settings.change", target="default_model", default_model=best.model.name)
+    return choice, activation
+
+
+@transaction.atomic
+def set_alias(*, version: ModelVersion, name: str, actor: str) -> tuple[Alias, bool]:
+    """The alias, naming this version from now on, and whether it is new.
+
+    Raises:
+        Invalid: the name is none.
+    """
+    if not is_name(name):
+        raise Invalid("An alias is 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-'.", fields={"alias": name[:100]})
+    alias, is_new = Alias.objects.update_or_create(model=version.model, name=name, defaults={"version": version})
+    record(actor=actor, action="alias.set", target=f"{version.model.name}@{name}", version=version.number)
+    return alias, is_new
+
+
+@transaction.atomic
+def delete_alias(*, alias: Alias, actor: str) -> None:
+    """Remove an alias; its version stays."""
+    record(actor=actor, action="alias.delete", target=str(alias), version=alias.version.number)
+    alias.delete()
+
+
+def _model_named(name: str) -> RegisteredModel:
+    model = RegisteredModel.objects.filter(name=name).first()
+    if model is None:
+        raise NotFound(f"There is no model '{name[:100]}'.")
+    return model
+
+
+def _lock(model: RegisteredModel) -> RegisteredModel:
+    """The model's row, held until the transaction ends: changes of one model come one after another."""
+    locked = RegisteredModel.objects.select_for_update().filter(pk=model.pk).first()
+    if locked is None:
+        raise NotFound(f"There is no model '{model.name}' any more.")
+    return locked
+
+
+def _present(version: ModelVersion) -> ModelVersion:
+    """The version as it is now, its model's row being locked."""
+    found = ModelVersion.objects.select_related("model").filter(pk=version.pk).first()
+    if found is None:
+        raise NotFound(f"{version} was deleted.")
+    return found
+
+
+def _next_number(name: str, actor: str, create: bool) -> RegisteredModel:
+    """The locked model, with one more in `last_number`."""
+    locked = RegisteredModel.objects.select_for_update().filter(name=name)
+    model = locked.first()
+    if model is None and create:
+        try:
+            with transaction.atomic():
+                create_model(name=name, actor=actor)
+        except Conflict:  # somebody else was faster
+            pass
+        model = locked.first()
+    if model is None:
+        raise NotFound(f"There is no model '{name[:100]}'.")
+    model.last_number += 1
+    model.save(update_fields=["last_number", "updated_at"])
+    return model
+
+
+def _new_version(model: RegisteredModel, bundle: Bundle, metadata: VersionMetadata, actor: str) -> ModelVersion:
+    return ModelVersion(
+        model=model,
+        number=model.last_number,
+        bundle=bundle,
+        metadata=dict(metadata.declared),
+        metrics_reported=dict(metadata.metrics),
+        params=dict(metadata.params),
+        tags=dict(metadata.tags),
+        description=metadata.description,
+        created_by=actor,
+    )
+
+
+def _serving(model: RegisteredModel) -> Activation | None:
+    """The newest activation, if it has a version serve."""
+    deployment = Deployment.objects.select_related("activation").filter(model=model).first()
+    return deployment.activation if deployment and deployment.activation.version_id else None
+
+
+def _newest(model: RegisteredModel) -> Activation:
+    newest = Activation.objects.filter(model=model).first()
+    if newest is None:
+        raise Conflict(f"No version of {model.name} was ever active.", code="no_active_version")
+    return newest
+
+
+def _refuse_unless_ready(version: ModelVersion) -> None:
+    if version.is_ready:
+        return
+    why = f": {version.rejection_reason}" if version.state == VersionState.REJECTED else ""
+    raise Conflict(f"{version} is {version.state}, not ready{why}", code="version_not_ready")
+
+
+def _refuse_if_used(version: ModelVersion, model: RegisteredModel) -> None:
+    if jobs := open_jobs_of(version):
+        named = ", ".join(f"{job.kind} {job.pk}" for job in jobs[:5])
+        raise Conflict(f"{model.name} v{version.number} is used by open jobs: {named}.", code="version_in_use")
+
+
+def _compare(current: Activation | None, expected: int | None) -> None:
+    serving = current.version_number if current else NOTHING
+    if expected is not None and expected != serving:
+        what = f"version {serving} serves" if serving else "nothing serves"
+        raise Conflict(f"You expected version {expected}, but {what} now.", code="stale_expected_version")
+
+
+def _add_activation(
+    model: RegisteredModel,
+    version: ModelVersion | None,
+    actor: str,
+    reason: str,
+    *,
+    routing: Mapping[str, Any] | None = None,
+    criteria: Mapping[str, Any] | None = None,
+) -> Activation:
+    """Add the next activation of a model, whose row is locked, and point the deployment to it; the routing goes on."""
+    newest = Activation.objects.filter(model=model).first()
+    activation = Activation.objects.create(
+        model=model,
+        number=newest.number + 1 if newest else 1,
+        version=version,
+        version_number=version.number if version else None,
+        routing=dict(routing if routing is not None else newest.routing if newest else {}),
+        criteria=dict(criteria or {}),
+        reason=reason[:500],
+        actor=actor,
+    )
+    Deployment.objects.update_or_create(model=model, defaults={"activation": activation})
+    return activation
