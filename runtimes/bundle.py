@@ -92,7 +92,7 @@ class Bundle:
             KeyError: the bundle has no such path.
         """
         offset, size = self._files[path]
-        return io.BufferedReader(_Slice(self._fd, offset, size), BUFFER_BYTES)
+        return io.BufferedReader(FileSlice(self._fd, offset, size), BUFFER_BYTES)
 
     def read(self, path: str) -> bytes:
         """The whole file as bytes."""
@@ -120,12 +120,17 @@ def _read_index(fd: int) -> list[tuple[str, tuple[int, int]]]:
     return index
 
 
-class _Slice(io.RawIOBase):
+class FileSlice(io.RawIOBase):
     """A window of a file, read with pread: the descriptor's own offset is shared with other processes."""
 
     def __init__(self, fd: int, offset: int, size: int) -> None:
         super().__init__()
         self._fd, self._offset, self._size, self._position = fd, offset, size, 0
+
+    @staticmethod
+    def whole(fd: int) -> BinaryIO:
+        """A buffered, seekable file over everything behind a descriptor, which stays the caller's."""
+        return io.BufferedReader(FileSlice(fd, 0, os.fstat(fd).st_size), BUFFER_BYTES)
 
     def readable(self) -> bool:
         return True

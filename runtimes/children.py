@@ -17,6 +17,9 @@ from runtimes.errors import (
     ConfinementUnavailable,
     DeadlineExceeded,
     HostUnavailable,
+    ModelError,
+    RunnerDied,
+    RuntimeFault,
     from_message,
 )
 from runtimes.limits import Limits
@@ -59,6 +62,14 @@ class Ending:
             name = signal.Signals(self.signal).name
             return ArtifactRejected("load_crashed", f"The artifact crashed its process ({name}).")
         return ArtifactRejected("load_crashed", "The artifact ended its own process.")
+
+    def failed_fit(self) -> RuntimeFault:
+        """What an ending in mid-fit means for the fit."""
+        if self.signal == signal.SIGXCPU:
+            return DeadlineExceeded("The fit used more CPU time than its budget.")
+        if self.signal == signal.SIGKILL:
+            return RunnerDied("The kernel ended the fit, most likely for its memory.")
+        return ModelError(f"The fit crashed its process (status {self.status}).", "fit_failed")
 
 
 class Child:

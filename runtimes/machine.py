@@ -7,7 +7,7 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ class Job:
     limits: Limits
     wall_seconds: float
     timeout: RuntimeFault
+    explain: Callable[[Ending], RuntimeFault]
 
 
 class Machine:
@@ -129,7 +130,7 @@ class Machine:
             has_ended = child.has_ended()
             ending = self.nursery.release(child)
         if fault is None and has_ended:
-            fault = ending.rejection()
+            fault = job.explain(ending)
         return _usage(ending, peak_bytes, fault) | {"libraries": self.zygotes.get(job.library_set).libraries}
 
     def judge(self, key: str, generation: int, *, is_protocol_fault: bool, waited_seconds: float) -> None:

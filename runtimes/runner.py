@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from runtimes import formats, serving
 from runtimes.bundle import BadBundle, Bundle
-from runtimes.errors import ArtifactRejected, InvalidSignature, RuntimeFault, describe, plain, to_message
+from runtimes.errors import ArtifactRejected, InvalidSignature, ModelError, RuntimeFault, describe, plain, to_message
 from runtimes.formats.recognition import recognise
 from runtimes.limits import Limits
 from runtimes.messages import Caps, Connection
@@ -53,9 +53,9 @@ def _load(order: Mapping[str, Any], bundle_fd: int) -> Predictor:
 
 
 def _work_once(order: Mapping[str, Any], channel: Connection, places: Mapping[str, int]) -> None:
-    work = {"inspect": _inspect}[order["op"]]
+    work, explained = {"inspect": (_inspect, _explained), "fit": (_fit, _explained_fit)}[order["op"]]
     try:
-        result = _explained(lambda: work(order, channel, places["bundle"]))
+        result = explained(lambda: work(order, channel, places["bundle"]))
     except RuntimeFault as fault:
         channel.send({"fault": to_message(fault)})
     else:
@@ -72,6 +72,24 @@ def _inspect(order: Mapping[str, Any], channel: Connection, bundle_fd: int) -> d
     source = Source(bundle, found.path, order["options"])
     findings = formats.runtime(found.format).inspect(source, lambda stage: channel.send({"stage": stage}))
     return findings.to_json()
+
+
+def _fit(order: Mapping[str, Any], channel: Connection, dataset_fd: int) -> dict[str, Any]:
+    from runtimes import fitting  # it imports scikit-learn, which a torch runner never needs
+
+    return fitting.fit(order, channel, dataset_fd)
+
+
+def _explained_fit(work: Callable[[], Result]) -> Result:
+    """The result of a fit, or the reason of its failure as a RuntimeFault."""
+    try:
+        return work()
+    except RuntimeFault:
+        raise
+    except MemoryError as error:
+        raise ModelError("The fit took more memory than its budget.", "fit_memory") from error
+    except Exception as error:
+        raise ModelError(f"The fit failed ({describe(error, 300)}).", "fit_failed") from error
 
 
 def _explained(work: Callable[[], Result]) -> Result:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from runtimes.children import Ending
 from runtimes.errors import (
     ArtifactRejected,
     DeadlineExceeded,
@@ -138,13 +139,15 @@ class Session:
         )
         library_set = str(request.get("library_set", DEFAULT_LIBRARY_SET))
         order = {"op": "inspect", "library_set": library_set, "options": request["options"]}
-        return self._work_once(Job(order, library_set, limits, seconds, timeout), fds)
+        return self._work_once(Job(order, library_set, limits, seconds, timeout, Ending.rejection), fds)
 
     def _fit(self, request: Request, fds: list[int]) -> Answer:
         limits = Limits.from_json(request["limits"])
         timeout = DeadlineExceeded(f"The fit took longer than its {limits.fit_seconds:g} seconds.")
         order = {"op": "fit", **{name: request[name] for name in ("trainer", "params", "target", "validation")}}
-        return self._work_once(Job(order, DEFAULT_LIBRARY_SET, limits, limits.fit_seconds, timeout), fds)
+        return self._work_once(
+            Job(order, DEFAULT_LIBRARY_SET, limits, limits.fit_seconds, timeout, Ending.failed_fit), fds
+        )
 
     def _work_once(self, job: Job, fds: list[int]) -> Answer:
         if len(fds) != 2:

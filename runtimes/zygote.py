@@ -38,7 +38,7 @@ PRELOAD: Mapping[str, tuple[str, ...]] = {
         "sklearn.neighbors", "sklearn.svm", "sklearn.neural_network", "sklearn.naive_bayes", "sklearn.cluster",
         "sklearn.decomposition", "sklearn.feature_selection", "sklearn.feature_extraction.text", "sklearn.metrics",
         "sklearn.model_selection", "sklearn.calibration", "onnx", "onnx.checker", "onnxruntime",
-        "runtimes.formats.scikit_learn",
+        "runtimes.formats.scikit_learn", "runtimes.fitting",
     ),
     "torch": ("numpy.random", "pandas", "torch", "torch.nn", "torch.jit", "runtimes.formats.pytorch"),
 }  # fmt: skip
