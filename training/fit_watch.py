@@ -1,0 +1,96 @@
+"""The worker's side of a fit while it lasts: what it reports is kept, and a cancelled run ends it."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from runtimes.client import Progress
+from tenants.models import Job, JobState
+from training.models import Run, RunMetric
+
+LOOK_EVERY_S = 1.0
+REPORT_EVERY_S = 0.5
+MAX_HISTORY = 10_000
+MAX_METRICS = 100
+
+
+class FitWatch:
+    """Keeps a fit's progress, metrics and log with its run, and knows whether the run is still wanted.
+
+    What a fit reports is bounded here: it may come from somebody else's code.
+    """
+
+    def __init__(self, job: Job, run: Run) -> None:
+        self.job, self.run = job, run
+        self._looked_at = self._reported_at = float("-inf")
+        self._stage = ""
+        self._steps: dict[str, int] = {}
+        self._history = 0
+        self._is_lost = False
+
+    def begin(self) -> None:
+        """Begin an attempt: the metrics of a lost one are dropped, its log is kept."""
+        with transaction.atomic():
+            self.job.report(0, "starting")
+            self.run.metric_history.all().delete()
+            self.run.write_log(f"attempt {self.job.attempts} of {self.job.max_attempts} starts")
+
+    def on_progress(self, progress: Progress) -> None:
+        """Keep what the fit reports; between two reports without a metric or a new stage, half a second passes.
+
+        Raises:
+            JobLost: the run was cancelled, or taken by another worker.
+        """
+        metrics = finite(progress.metrics or {})
+        is_new_stage = progress.stage != self._stage
+        if not metrics and not is_new_stage and time.monotonic() - self._reported_at < REPORT_EVERY_S:
+            return
+        self._reported_at, self._stage = time.monotonic(), progress.stage
+        with transaction.atomic():
+            self.job.report(progress.percent, progress.stage)  # first: a lost job writes nothing
+            if metrics:
+                self._add_history(metrics)
+            if metrics or is_new_stage:
+                self.run.write_log(_line(progress, metrics))
+
+    def is_cancelled(self) -> bool:
+        """Whether the fit should stop; the row is looked at once a second at most."""
+        if not self._is_lost and time.monotonic() - self._looked_at >= LOOK_EVERY_S:
+            self._looked_at = time.monotonic()
+            held = Job.objects.filter(pk=self.job.pk, state=JobState.RUNNING, fence=self.job.fence)
+            self._is_lost = not held.exists()
+        return self._is_lost
+
+    def _add_history(self, metrics: Mapping[str, float]) -> None:
+        room = MAX_HISTORY - self._history
+        now = timezone.now()
+        rows = [
+            RunMetric(run=self.run, key=key[:250], value=value, step=self._next_step(key), at=now)
+            for key, value in list(metrics.items())[:room]
+        ]
+        RunMetric.objects.bulk_create(rows)
+        self._history += len(rows)
+
+    def _next_step(self, key: str) -> int:
+        step = self._steps.get(key, 0)
+        self._steps[key] = step + 1
+        return step
+
+
+def finite(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics that are numbers: JSON and comparisons know neither NaN nor infinity."""
+    numbers = {
+        str(key): float(value)
+        for key, value in metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
+    return dict(list(numbers.items())[:MAX_METRICS])
+
+
+def _line(progress: Progress, metrics: Mapping[str, float]) -> str:
+    numbers = "".join(f" {key}={value:.6g}" for key, value in metrics.items())
+    return f"{progress.percent:.0f}% {progress.stage}{numbers}"

@@ -1,0 +1,138 @@
+"""What a caller asks a run to be, and the check of all of it before anything is kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import Invalid
+from models_registry.metadata import storable_fault
+from models_registry.models import is_name
+from runtimes.errors import plain
+from runtimes.trainers import TRAINERS, Trainer
+from training.models import Dataset, DatasetVersion
+
+MAX_EXPERIMENT_CHARS = 250
+LOWER_IS_BETTER = frozenset({"log_loss", "mae", "mse", "rmse", "median_absolute_error", "max_error"})
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class Validation(BaseModel):
+    """How a run's model is judged: on a share of the rows that it was not fitted on, or not at all."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    kind: Literal["holdout", "none"] = "holdout"
+    fraction: float = Field(default=0.2, ge=0.01, le=0.9)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class ActivateIf(BaseModel):
+    """By what a run's version must beat the one that serves, to be activated in its place."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    metric: str = Field(min_length=1, max_length=100)
+    margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    direction: Literal["max", "min"] | None = None
+
+    def in_full(self) -> dict[str, Any]:
+        """The criterion with its direction: unless asked for otherwise, errors and losses are better when lower."""
+        direction = self.direction or ("min" if self.metric in LOWER_IS_BETTER else "max")
+        return {"metric": self.metric, "margin": self.margin, "direction": direction}
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A run as it was asked for. digest: of a version of the dataset; the newest one if empty."""
+
+    trainer: str
+    dataset: str
+    target: str
+    model: str
+    digest: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    validation: Mapping[str, Any] = field(default_factory=dict)
+    activate_if: Mapping[str, Any] | None = None
+    experiment: str = ""
+
+
+@dataclass(frozen=True)
+class CheckedRun:
+    """A run that can be carried out: everything named in it exists, and every default is filled in."""
+
+    dataset_version: DatasetVersion
+    params: dict[str, Any]
+    validation: dict[str, Any]
+    activate_if: dict[str, Any] | None
+
+
+def check(request: RunRequest) -> CheckedRun:
+    """The request with what it names found; call it in the transaction that keeps the run.
+
+    Raises:
+        Invalid: with every fault by its field's path, such as `params.n_estimators`.
+    """
+    faults: dict[str, str] = {}
+    params = _checked_params(request, faults)
+    version = _checked_dataset(request, faults)
+    validation = _parsed(Validation, request.validation, "validation", faults)
+    activate_if = _parsed(ActivateIf, request.activate_if, "activate_if", faults) if request.activate_if else None
+    if not is_name(request.model):
+        faults["model"] = "A model's name is 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-'."
+    if len(request.experiment) > MAX_EXPERIMENT_CHARS:
+        faults["experiment"] = f"An experiment's name has at most {MAX_EXPERIMENT_CHARS} characters."
+    if faults or version is None or params is None or validation is None:
+        raise Invalid("This run cannot be carried out as it was asked for; `fields` says why.", fields=faults)
+    return CheckedRun(
+        dataset_version=version,
+        params=params.model_dump(mode="json"),
+        validation=validation.model_dump(),
+        activate_if=activate_if.in_full() if activate_if else None,
+    )
+
+
+def _checked_params(request: RunRequest, faults: dict[str, str]) -> BaseModel | None:
+    trainer: type[Trainer] | None = TRAINERS.get(request.trainer)
+    if trainer is None:
+        faults["trainer"] = f"There is no trainer '{request.trainer[:100]}'; there are {', '.join(sorted(TRAINERS))}."
+        return None
+    return _parsed(trainer.Params, request.params, "params", faults)
+
+
+def _checked_dataset(request: RunRequest, faults: dict[str, str]) -> DatasetVersion | None:
+    """The version asked for, locked so that it cannot be deleted before the run that uses it is there."""
+    versions = DatasetVersion.objects.filter(dataset__name=request.dataset).order_by("-created_at", "-pk")
+    if request.digest:
+        versions = versions.filter(digest=request.digest)
+    version = versions.select_for_update(of=("self",), no_key=True).first()
+    if version is None:
+        is_known = request.digest and Dataset.objects.filter(name=request.dataset).exists()
+        path = "digest" if is_known else "dataset"
+        faults[path] = f"There is no dataset '{request.dataset[:100]}'" + (" of this digest." if is_known else ".")
+        return None
+    if request.target not in version.columns:
+        faults["target"] = f"The dataset has no column '{request.target[:100]}'; it has {_named(version.columns)}."
+    elif len(version.columns) < 2:
+        faults["target"] = "The dataset has no column beside this one to learn from."
+    return version
+
+
+def _named(columns: list[str], most: int = 20) -> str:
+    names = ", ".join(f"'{name[:60]}'" for name in columns[:most])
+    return f"{names} and {len(columns) - most} more" if len(columns) > most else names
+
+
+def _parsed(kind: type[Settings], value: Any, path: str, faults: dict[str, str]) -> Settings | None:
+    try:
+        settings = kind.model_validate(value)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False, include_context=False, include_input=False):
+            where = ".".join([path, *(str(part) for part in detail["loc"])])
+            faults.setdefault(plain(where, 200), f"{detail['msg']}.")
+        return None
+    if fault := storable_fault(settings.model_dump(mode="json")):
+        faults[path] = f"The value {fault}."
+    return settings

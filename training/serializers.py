@@ -1,0 +1,196 @@
+"""Training's JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from tenants.job_api import JobErrorSerializer, ProgressSerializer
+from tenants.models import JobState
+from training.models import Dataset, DatasetVersion, Run, RunMetric
+from training.run_requests import RunRequest
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """A body in which a name that is not known is a fault, not something to be passed over."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping) and (unknown := sorted(map(str, set(data) - set(self.fields)))):
+            known = ", ".join(self.fields)
+            raise serializers.ValidationError(dict.fromkeys(unknown, f"There is no such field; there are {known}."))
+        return super().to_internal_value(data)
+
+
+class DatasetUploadSerializer(StrictSerializer):
+    """A multipart upload. file: CSV in UTF-8 with a header."""
+
+    name = serializers.CharField(max_length=100)
+    file = serializers.FileField(allow_empty_file=True)
+
+
+class DatasetSerializer(serializers.ModelSerializer[Dataset]):
+    """A dataset with its newest version. versions: how many it has."""
+
+    versions = serializers.IntegerField(source="version_count", read_only=True)
+    digest = serializers.CharField(source="newest_digest", read_only=True)
+
+    class Meta:
+        model = Dataset
+        fields = ("name", "versions", "digest", "created_at")
+
+
+class DatasetVersionSerializer(serializers.ModelSerializer[DatasetVersion]):
+    """A version of a dataset."""
+
+    name = serializers.CharField(source="dataset.name", read_only=True)
+    state = serializers.CharField(read_only=True)
+    columns = serializers.ListField(child=serializers.CharField(), read_only=True)
+
+    class Meta:
+        model = DatasetVersion
+        fields = (
+            "name",
+            "digest",
+            "state",
+            "format",
+            "file_name",
+            "columns",
+            "row_count",
+            "size_bytes",
+            "created_by",
+            "created_at",
+        )
+
+
+class PreviewSerializer(serializers.Serializer[Any]):
+    """The first rows of a table as text. is_whole: there are no others."""
+
+    columns = serializers.ListField(child=serializers.CharField())
+    rows = serializers.ListField(child=serializers.ListField(child=serializers.CharField(allow_blank=True)))
+    is_whole = serializers.BooleanField()
+
+
+class TrainerSerializer(serializers.Serializer[Any]):
+    """A trainer. params: the JSON Schema of its parameters."""
+
+    name = serializers.CharField()
+    title = serializers.CharField()
+    task = serializers.ChoiceField(choices=["classification", "regression"])
+    params = serializers.DictField()
+
+
+class TrainersSerializer(serializers.Serializer[Any]):
+    """All trainers; there is no further page."""
+
+    results = TrainerSerializer(many=True)
+    next = serializers.CharField(allow_null=True)
+
+
+class RunRequestSerializer(StrictSerializer):
+    """A run to be carried out. digest: of a version of the dataset, the newest one if it is left out."""
+
+    trainer = serializers.CharField(max_length=100)
+    dataset = serializers.CharField(max_length=100)
+    digest = serializers.CharField(max_length=64, required=False)
+    target = serializers.CharField(max_length=250, trim_whitespace=False)
+    params = serializers.DictField(required=False)
+    validation = serializers.DictField(required=False)
+    model = serializers.CharField(max_length=100)
+    activate_if = serializers.DictField(required=False, allow_null=True, allow_empty=False)
+    experiment = serializers.CharField(max_length=250, required=False)
+
+    def run_request(self) -> RunRequest:
+        """The request as the service takes it."""
+        return RunRequest(**self.validated_data)
+
+
+class RunSerializer(serializers.ModelSerializer[Run]):
+    """A run: what every job has, what it was asked to be, and what came of it. An external run has no job."""
+
+    kind = serializers.CharField(source="job.kind", default="external", read_only=True)
+    state = serializers.ChoiceField(choices=JobState.choices, read_only=True)
+    progress = ProgressSerializer(source="job", allow_null=True, read_only=True)
+    error = serializers.SerializerMethodField()
+    started_at = serializers.DateTimeField(source="job.started_at", default=None, read_only=True)
+    finished_at = serializers.DateTimeField(source="job.finished_at", default=None, read_only=True)
+    attempts = serializers.IntegerField(source="job.attempts", default=0, read_only=True)
+    experiment = serializers.CharField(source="experiment.name", default=None, read_only=True)
+    dataset = serializers.CharField(source="dataset_version.dataset.name", default=None, read_only=True)
+    digest = serializers.CharField(source="dataset_version.digest", default=None, read_only=True)
+    model = serializers.CharField(source="model_name", read_only=True)
+    version = serializers.IntegerField(source="version.number", default=None, read_only=True)
+
+    class Meta:
+        model = Run
+        fields = (
+            "id",
+            "kind",
+            "state",
+            "progress",
+            "error",
+            "created_at",
+            "started_at",
+            "finished_at",
+            "attempts",
+            "experiment",
+            "trainer",
+            "dataset",
+            "digest",
+            "target",
+            "params",
+            "validation",
+            "model",
+            "version",
+            "activate_if",
+            "activation_decision",
+            "metrics",
+            "libraries",
+            "tags",
+            "duration_s",
+            "peak_memory_bytes",
+            "created_by",
+        )
+
+    @extend_schema_field(JobErrorSerializer(allow_null=True))
+    def get_error(self, run: Run) -> dict[str, Any] | None:
+        return dict(JobErrorSerializer(run.job).data) if run.job and run.job.error_code else None
+
+
+class MetricSerializer(serializers.ModelSerializer[RunMetric]):
+    """One value of a metric's history."""
+
+    class Meta:
+        model = RunMetric
+        fields = ("key", "value", "step", "at")
+
+
+class LogSerializer(serializers.Serializer[Any]):
+    """A run's log. is_cut: its oldest lines were dropped."""
+
+    lines = serializers.ListField(child=serializers.CharField())
+    is_cut = serializers.BooleanField()
+
+
+class ComparedSerializer(serializers.Serializer[Any]):
+    """One parameter or metric of several runs. values: in the order of `runs`, null where a run has none."""
+
+    name = serializers.CharField()
+    values = serializers.ListField(child=serializers.JSONField(allow_null=True))
+    is_same = serializers.BooleanField()
+
+
+class ComparisonSerializer(serializers.Serializer[Any]):
+    """Runs side by side."""
+
+    runs = RunSerializer(many=True)
+    params = ComparedSerializer(many=True)
+    metrics = ComparedSerializer(many=True)
+
+
+class ExperimentSerializer(StrictSerializer):
+    """An experiment. runs: how many it has."""
+
+    name = serializers.CharField(max_length=250)
+    runs = serializers.IntegerField(source="run_count", read_only=True, default=0)
+    created_at = serializers.DateTimeField(read_only=True)
