@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from django.test import Client
+from django.urls import clear_script_prefix, set_script_prefix
 
 from tenants.addressing import mount
 from tenants.models import ApiToken, Tenant
@@ -20,7 +21,11 @@ class TenantClient(Client):
     def request(self, **request: Any) -> Any:
         if self.token:
             request.setdefault("HTTP_AUTHORIZATION", f"Bearer {self.token}")
-        return super().request(**request)
+        set_script_prefix(f"{self.base_path}/")  # as the WSGI handler does, which this client goes without
+        try:
+            return super().request(**request)
+        finally:
+            clear_script_prefix()
 
     def _base_environ(self, **request: Any) -> dict[str, Any]:
         environ: dict[str, Any] = super()._base_environ(**request)  # type: ignore[misc]

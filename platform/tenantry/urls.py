@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
 
+from inference import api as inference_api
 from tenantry import health
+from training import api as training_api
 
 Urls = list[URLPattern | URLResolver]
 
@@ -13,7 +15,10 @@ urlpatterns: Urls = [
     path("readyz", health.readyz),
 ]
 
-tenant_urlpatterns: Urls = []
+tenant_urlpatterns: Urls = [
+    path("api/v1/", include(inference_api.api_urlpatterns)),
+    path("api/v1/", include(training_api.api_urlpatterns)),
+]
 
 
 @dataclass(frozen=True, eq=False)

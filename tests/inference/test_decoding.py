@@ -13,7 +13,11 @@ TENSOR = Signature("tensor", (Field("x", "float64", (-1, 3)),), ())
 IMAGES = Signature("tensor", (Field("x", "float32", (-1, 2, 2)),), ())
 COLUMNS = Signature(
     "columns",
-    (Field("age", "int64", (-1,)), Field("city", "string", (-1,), nullable=True), Field("pay", "float64", (-1,), nullable=True)),
+    (
+        Field("age", "int64", (-1,)),
+        Field("city", "string", (-1,), nullable=True),
+        Field("pay", "float64", (-1,), nullable=True),
+    ),
     (),
 )
 
