@@ -78,6 +78,8 @@ def _json(content: Any, status: int = 200) -> HttpResponse:
 class PredictionView(APIView):
     """A prediction that was asked for with `async`."""
 
+    scopes = {"GET": Scope.PREDICT}
+
     @extend_schema(responses=AsyncPredictionSerializer)
     def get(self, request: Request, prediction_id: uuid.UUID) -> Response:
         prediction = get_object_or_404(AsyncPrediction.objects.select_related("job"), pk=prediction_id)
