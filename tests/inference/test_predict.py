@@ -3,6 +3,7 @@
 import pytest
 
 from models_registry import services
+from models_registry.metadata import parse_metadata
 from tenants.scope import tenant_scope
 from tests.inference.conftest import fitted
 
@@ -90,7 +91,7 @@ def test_a_model_without_an_active_version_says_so(client, acme, serving):
 
 
 def test_a_version_is_chosen_by_number_alias_or_metric(client, acme, serving, ready_version):
-    second = ready_version(acme, "churn", fitted("no", "yes"), metadata={"metrics": {"auc": 0.9}})
+    second = ready_version(acme, "churn", fitted("no", "yes"), metadata=parse_metadata({"metrics": {"auc": 0.9}}))
     with tenant_scope(acme):
         services.set_alias(version=second, name="candidate", actor="tests")
     for selector in ({"version": 2}, {"alias": "candidate"}, {"select": {"metric": "auc"}}):
