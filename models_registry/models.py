@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from tenants.models import Job
@@ -97,6 +98,18 @@ class BundleFile(models.Model):
         return self.path
 
 
+class RegisteredModelQuerySet(models.QuerySet["RegisteredModel"]):
+    """Sets of registered models."""
+
+    def with_standing(self) -> Self:
+        """With `latest_version`, `version_count` and what serves, in this one query."""
+        versions = ModelVersion.objects.filter(model=models.OuterRef("pk")).order_by().values("model")
+        return self.select_related("deployment__activation").annotate(
+            latest_version=models.Subquery(versions.values(found=models.Max("number"))),
+            version_count=Coalesce(models.Subquery(versions.values(found=models.Count("pk"))), 0),
+        )
+
+
 class RegisteredModel(models.Model):
     """A name under which versions of a model are kept.
 
@@ -111,6 +124,8 @@ class RegisteredModel(models.Model):
     last_number = models.PositiveIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+
+    objects = RegisteredModelQuerySet.as_manager()
 
     class Meta:
         ordering = ("name",)
@@ -134,6 +149,12 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
     def ready(self) -> Self:
         """Those that may serve."""
         return self.filter(state=VersionState.READY)
+
+    def with_standing(self) -> Self:
+        """With `is_active`, aliases, size and the inspection's job, in two queries."""
+        serving = Deployment.objects.filter(activation__version=models.OuterRef("pk"))
+        related = self.select_related("model", "bundle", "inspection_job").prefetch_related("aliases")
+        return related.annotate(is_active=models.Exists(serving))
 
 
 class ModelVersion(models.Model):

@@ -10,6 +10,7 @@ from django.db.models import ProtectedError
 from common.errors import Conflict, Invalid, NotFound
 from models_registry import selection
 from models_registry.blobs import IncomingFile, store_bundle
+from models_registry.history import add_activation, expect, newest, serving
 from models_registry.metadata import VersionMetadata
 from models_registry.models import (
     Activation,
@@ -30,7 +31,6 @@ from tenants.scope import current_tenant
 
 INSPECT = "models_registry.inspect"
 INSPECT_ATTEMPTS = 10
-NOTHING = 0  # the `expected_version` of who expects that nothing serves
 
 
 @transaction.atomic
@@ -74,7 +74,7 @@ def delete_model(*, model: RegisteredModel, actor: str) -> None:
         Conflict: a version serves, or an open job uses one.
     """
     _lock(model)
-    active = _serving(model)
+    active = serving(model)
     if active is not None:
         raise Conflict(
             f"Version {active.version_number} of {model.name} is active; deactivate the model first.",
@@ -149,7 +149,7 @@ def delete_version(*, version: ModelVersion, actor: str) -> None:
         Conflict: it serves, an alias names it, or an open job uses it.
     """
     model = _lock(version.model)
-    active = _serving(model)
+    active = serving(model)
     if active is not None and active.version_id == version.pk:
         raise Conflict(
             f"{version} is active; activate another version or deactivate the model first.", code="version_active"
@@ -184,11 +184,11 @@ def activate(
     model = _lock(version.model)
     version = _present(version)
     _refuse_unless_ready(version)
-    current = _serving(model)
+    current = serving(model)
     if current is not None and current.version_id == version.pk:
         return current
-    _compare(current, expected_version)
-    activation = _add_activation(model, version, actor, reason, criteria=criteria)
+    expect(current, expected_version)
+    activation = add_activation(model, version, actor, reason, criteria=criteria)
     record(
         actor=actor,
         action="version.activate",
@@ -209,11 +209,11 @@ def deactivate(
         Conflict: nothing ever served, or another version serves than was expected.
     """
     model = _lock(model)
-    current = _serving(model)
+    current = serving(model)
     if current is None:
-        return _newest(model)
-    _compare(current, expected_version)
-    activation = _add_activation(model, None, actor, reason)
+        return newest(model)
+    expect(current, expected_version)
+    activation = add_activation(model, None, actor, reason)
     record(actor=actor, action="model.deactivate", target=model.name, reason=reason, before=current.version_number)
     return activation
 
@@ -228,7 +228,7 @@ def rollback(*, model: RegisteredModel, actor: str, reason: str = "") -> Activat
         Conflict: nothing served before, or that version is gone.
     """
     model = _lock(model)
-    current = _serving(model)
+    current = serving(model)
     served = Activation.objects.filter(model=model, version_number__isnull=False).select_related("version")
     previous = served.exclude(version_number=current.version_number).first() if current else served.first()
     if previous is None:
@@ -239,7 +239,7 @@ def rollback(*, model: RegisteredModel, actor: str, reason: str = "") -> Activat
             code="version_deleted",
         )
     _refuse_unless_ready(previous.version)
-    activation = _add_activation(model, previous.version, actor, reason, routing=previous.routing)
+    activation = add_activation(model, previous.version, actor, reason, routing=previous.routing)
     record(actor=actor, action="model.rollback", target=str(previous.version), reason=reason)
     return activation
 
@@ -351,19 +351,6 @@ def _new_version(model: RegisteredModel, bundle: Bundle, metadata: VersionMetada
     )
 
 
-def _serving(model: RegisteredModel) -> Activation | None:
-    """The newest activation, if it has a version serve."""
-    deployment = Deployment.objects.select_related("activation").filter(model=model).first()
-    return deployment.activation if deployment and deployment.activation.version_id else None
-
-
-def _newest(model: RegisteredModel) -> Activation:
-    newest = Activation.objects.filter(model=model).first()
-    if newest is None:
-        raise Conflict(f"No version of {model.name} was ever active.", code="no_active_version")
-    return newest
-
-
 def _refuse_unless_ready(version: ModelVersion) -> None:
     if version.is_ready:
         return
@@ -375,35 +362,3 @@ def _refuse_if_used(version: ModelVersion, model: RegisteredModel) -> None:
     if jobs := open_jobs_of(version):
         named = ", ".join(f"{job.kind} {job.pk}" for job in jobs[:5])
         raise Conflict(f"{model.name} v{version.number} is used by open jobs: {named}.", code="version_in_use")
-
-
-def _compare(current: Activation | None, expected: int | None) -> None:
-    serving = current.version_number if current else NOTHING
-    if expected is not None and expected != serving:
-        what = f"version {serving} serves" if serving else "nothing serves"
-        raise Conflict(f"You expected version {expected}, but {what} now.", code="stale_expected_version")
-
-
-def _add_activation(
-    model: RegisteredModel,
-    version: ModelVersion | None,
-    actor: str,
-    reason: str,
-    *,
-    routing: Mapping[str, Any] | None = None,
-    criteria: Mapping[str, Any] | None = None,
-) -> Activation:
-    """Add the next activation of a model, whose row is locked, and point the deployment to it; the routing goes on."""
-    newest = Activation.objects.filter(model=model).first()
-    activation = Activation.objects.create(
-        model=model,
-        number=newest.number + 1 if newest else 1,
-        version=version,
-        version_number=version.number if version else None,
-        routing=dict(routing if routing is not None else newest.routing if newest else {}),
-        criteria=dict(criteria or {}),
-        reason=reason[:500],
-        actor=actor,
-    )
-    Deployment.objects.update_or_create(model=model, defaults={"activation": activation})
-    return activation

@@ -1,0 +1,279 @@
+"""The registry's JSON."""
+
+from collections.abc import Callable
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from models_registry.metadata import MAX_TEXT_CHARS, metrics_fault, storable_fault, tags_fault
+from models_registry.models import Activation, Alias, BundleFile, ModelVersion, RegisteredModel, VersionState
+from models_registry.selection import DIRECTIONS
+from tenants.job_api import ProgressSerializer
+from tenants.serializers import Strict
+
+Fault = Callable[[Any], str | None]
+TAGS = {"type": "object", "additionalProperties": {"type": "string"}}
+METRICS = {"type": "object", "additionalProperties": {"type": "number"}}
+NAME = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}$"
+
+
+class _CheckedJson(serializers.JSONField):
+    """A JSON value that PostgreSQL can keep and that one of `metadata`'s checks finds right."""
+
+    def __init__(self, fault: Fault, **options: Any) -> None:
+        super().__init__(**options)
+        self._fault = fault
+
+    def to_internal_value(self, data: Any) -> Any:
+        if fault := storable_fault(data) or self._fault(data):
+            raise serializers.ValidationError(fault)
+        return super().to_internal_value(data)
+
+
+@extend_schema_field(TAGS)
+class TagsField(_CheckedJson):
+    """Texts by name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(tags_fault, **options)
+
+
+@extend_schema_field(METRICS)
+class MetricsField(_CheckedJson):
+    """Finite numbers by name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(metrics_fault, **options)
+
+
+class ModelChangeSerializer(Strict):
+    """What may be changed of a registered model."""
+
+    description = serializers.CharField(required=False, allow_blank=True, max_length=MAX_TEXT_CHARS)
+    task = serializers.CharField(required=False, allow_blank=True, max_length=40)
+    tags = TagsField(required=False)
+
+
+class ModelCreateSerializer(ModelChangeSerializer):
+    """A registered model to be made."""
+
+    name = serializers.RegexField(NAME, max_length=100)
+
+
+class ModelSerializer(serializers.ModelSerializer[RegisteredModel]):
+    """A registered model. active_version: the number of what serves. latest_version: its highest number."""
+
+    tags = TagsField(read_only=True)
+    active_version = serializers.SerializerMethodField()
+    latest_version = serializers.IntegerField(read_only=True, allow_null=True)
+    version_count = serializers.IntegerField(read_only=True)
+
+    class Meta:
+        model = RegisteredModel
+        fields = (
+            "name",
+            "description",
+            "task",
+            "tags",
+            "active_version",
+            "latest_version",
+            "version_count",
+            "created_at",
+            "updated_at",
+        )
+
+    def get_active_version(self, model: RegisteredModel) -> int | None:
+        deployment = getattr(model, "deployment", None)
+        return deployment.activation.version_number if deployment else None
+
+
+class VersionSummarySerializer(serializers.ModelSerializer[ModelVersion]):
+    """A version in a list. metrics: all of them; a measured one stands before a reported one of its name."""
+
+    model = serializers.CharField(source="model.name", read_only=True)
+    state = serializers.ChoiceField(VersionState.choices, read_only=True)
+    reason = serializers.SerializerMethodField()
+    metrics = MetricsField(read_only=True)
+    metrics_reported = MetricsField(read_only=True)
+    metrics_measured = MetricsField(read_only=True)
+    tags = TagsField(read_only=True)
+    size_bytes = serializers.IntegerField(source="bundle.size_bytes", read_only=True)
+    is_active = serializers.BooleanField(read_only=True)
+    aliases = serializers.SerializerMethodField()
+
+    class Meta:
+        model = ModelVersion
+        fields: tuple[str, ...] = (
+            "model",
+            "number",
+            "state",
+            "reason",
+            "rejection_code",
+            "format",
+            "task",
+            "metrics",
+            "metrics_reported",
+            "metrics_measured",
+            "description",
+            "tags",
+            "size_bytes",
+            "is_active",
+            "aliases",
+            "source_run",
+            "created_by",
+            "created_at",
+        )
+
+    def get_reason(self, version: ModelVersion) -> str | None:
+        return version.rejection_reason or None
+
+    def get_aliases(self, version: ModelVersion) -> list[str]:
+        return [alias.name for alias in version.aliases.all()]
+
+
+class VersionSerializer(VersionSummarySerializer):
+    """A version. progress: how far its inspection is; null once that is over."""
+
+    digest = serializers.CharField(source="bundle.digest", read_only=True)
+    progress = serializers.SerializerMethodField()
+    signature = serializers.JSONField(read_only=True, allow_null=True)
+    params = serializers.JSONField(read_only=True)
+    metadata = serializers.JSONField(read_only=True)
+    inspection = serializers.JSONField(read_only=True)
+    measured_on = serializers.JSONField(read_only=True)
+
+    class Meta(VersionSummarySerializer.Meta):
+        fields = (
+            *VersionSummarySerializer.Meta.fields,
+            "digest",
+            "progress",
+            "signature",
+            "params",
+            "metadata",
+            "inspection",
+            "measured_on",
+        )
+
+    @extend_schema_field(ProgressSerializer(allow_null=True))
+    def get_progress(self, version: ModelVersion) -> dict[str, Any] | None:
+        if version.is_inspected or version.inspection_job is None:
+            return None
+        return dict(ProgressSerializer(version.inspection_job).data)
+
+
+class VersionChangeSerializer(Strict):
+    """What may be changed of a version. metrics: the reported ones, all of them."""
+
+    description = serializers.CharField(required=False, allow_blank=True, max_length=MAX_TEXT_CHARS)
+    tags = TagsField(required=False)
+    metrics = MetricsField(required=False)
+
+
+class UploadSerializer(serializers.Serializer[Any]):
+    """A multipart upload. A path in a file's name makes a folder."""
+
+    file = serializers.ListField(child=serializers.FileField(), min_length=1)
+    metadata = serializers.JSONField(
+        required=False,
+        help_text="metrics, params, description, tags, signature, input_example, labels, architecture, library_set",
+    )
+
+
+class FileSerializer(serializers.ModelSerializer[BundleFile]):
+    """A file of a version."""
+
+    size_bytes = serializers.IntegerField(source="blob.size_bytes", read_only=True)
+    sha256 = serializers.CharField(source="blob.sha256", read_only=True)
+
+    class Meta:
+        model = BundleFile
+        fields = ("path", "size_bytes", "sha256")
+
+
+class FilesSerializer(serializers.Serializer[Any]):
+    """All files of a version."""
+
+    results = FileSerializer(many=True)
+
+
+class ReasonSerializer(Strict):
+    """Why, for the history."""
+
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+
+
+class ActivateSerializer(ReasonSerializer):
+    """expected_version: the number that must be serving now, 0 for nothing; absent: whatever serves."""
+
+    expected_version = serializers.IntegerField(required=False, allow_null=True, min_value=0, max_value=2**31 - 1)
+
+
+class ActivationSerializer(serializers.ModelSerializer[Activation]):
+    """What traffic was routed to from a moment on. version: null where nothing served."""
+
+    model = serializers.CharField(source="model.name", read_only=True)
+    version = serializers.IntegerField(source="version_number", read_only=True, allow_null=True)
+
+    class Meta:
+        model = Activation
+        fields = ("model", "number", "version", "routing", "criteria", "reason", "actor", "created_at")
+
+
+class AliasTargetSerializer(Strict):
+    """The number of the version that an alias is to name."""
+
+    version = serializers.IntegerField(min_value=1, max_value=2**31 - 1)
+
+
+class AliasSerializer(serializers.ModelSerializer[Alias]):
+    """A name for a version."""
+
+    model = serializers.CharField(source="model.name", read_only=True)
+    version = serializers.IntegerField(source="version.number", read_only=True)
+
+    class Meta:
+        model = Alias
+        fields = ("model", "name", "version", "updated_at")
+
+
+class ActivateBestSerializer(Strict):
+    """Exactly one of model and task. dataset: compare only metrics measured on it (`name` or `name@digest`)."""
+
+    model = serializers.CharField(required=False, max_length=100)
+    task = serializers.CharField(required=False, max_length=40)
+    metric = serializers.CharField(max_length=250)
+    direction = serializers.ChoiceField([(word, word) for word in DIRECTIONS])
+    dataset = serializers.CharField(required=False, allow_blank=True, max_length=200)
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("model" in attrs) == ("task" in attrs):
+            raise serializers.ValidationError({"model": "Give exactly one of model and task."})
+        return attrs
+
+
+class ComparedSerializer(serializers.Serializer[Any]):
+    """A version and its value. source: measured or reported."""
+
+    model = serializers.CharField()
+    version = serializers.IntegerField()
+    value = serializers.FloatField()
+    source = serializers.CharField()  # type: ignore[assignment]
+    dataset = serializers.CharField(allow_null=True)
+
+
+class BestSerializer(serializers.Serializer[Any]):
+    """What was chosen, from what and why. compared: the best first, at most 50 of them."""
+
+    model = serializers.CharField()
+    version = serializers.IntegerField()
+    metric = serializers.CharField()
+    direction = serializers.CharField()
+    dataset = serializers.CharField(allow_null=True)
+    value = serializers.FloatField()
+    compared = ComparedSerializer(many=True)
+    compared_count = serializers.IntegerField()
+    left_out_count = serializers.IntegerField()
+    explanation = serializers.CharField()
+    activation = ActivationSerializer()
