@@ -43,7 +43,7 @@ lock: install ## Write requirements.txt from pyproject.toml
 	@sed '/^-e /d' requirements.txt > .venv/lock.txt
 	$(BIN)/pip-compile --quiet --no-header $(LOCK_OPTIONS) $(if $(UPGRADE),--upgrade) --output-file .venv/lock.txt pyproject.toml
 	@# The CPU build's local version is not on PyPI, and either build satisfies the plain one.
-	@{ sed -n '1,/^#/p' requirements.txt; sed -E 's/^(torch==[0-9.]+)\+cpu$$/\1/' .venv/lock.txt; } > .venv/requirements.txt
+	@{ sed -n '1,/^#/p' requirements.txt; sed -E -e 's/^(torch==[0-9.]+)\+cpu$$/\1/' -e '/^$$/,$$d' .venv/lock.txt; } > .venv/requirements.txt
 	@mv .venv/requirements.txt requirements.txt
 
 clean: ## Remove .venv and caches; VAR stays

@@ -19,11 +19,15 @@ BEGUN = FOLDER / "installing"  # there while an install runs, and after one that
 def main() -> None:
     """Have an installed `.venv`, or end with a sentence that says what is missing."""
     check_python()
-    lock = (ROOT / "requirements.txt").open()
-    fcntl.flock(lock, fcntl.LOCK_EX)  # of two commands at once, the second finds the first one's work
-    wanted = digest()
-    if FINISHED.exists() and FINISHED.read_text() == wanted:
-        return
+    with (ROOT / "requirements.txt").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two commands at once, the second finds the first one's work
+        wanted = digest()
+        if not FINISHED.exists() or FINISHED.read_text() != wanted:
+            make_and_fill(wanted)
+
+
+def make_and_fill(wanted: str) -> None:
+    """Install, and note that it came to its end."""
     python = make_environment()
     FINISHED.unlink(missing_ok=True)
     BEGUN.touch()
@@ -55,9 +59,14 @@ def make_environment() -> Path:
     python = FOLDER / "bin" / "python"
     if BEGUN.exists() or not works(python):
         print("Making .venv", flush=True)  # noqa: T201
-        if subprocess.run([sys.executable, "-m", "venv", "--clear", str(FOLDER)], check=False).returncode:
+        if run_venv():
             sys.exit(f"{FOLDER} cannot be made; the lines above say why.")
     return python
+
+
+def run_venv() -> int:
+    """Make an empty environment where there may be a broken one, and return the exit status."""
+    return subprocess.run([sys.executable, "-m", "venv", "--clear", str(FOLDER)], check=False).returncode
 
 
 def works(python: Path) -> bool:
