@@ -38,13 +38,14 @@ PRELOAD: Mapping[str, tuple[str, ...]] = {
         "sklearn.neighbors", "sklearn.svm", "sklearn.neural_network", "sklearn.naive_bayes", "sklearn.cluster",
         "sklearn.decomposition", "sklearn.feature_selection", "sklearn.feature_extraction.text", "sklearn.metrics",
         "sklearn.model_selection", "sklearn.calibration", "onnx", "onnx.checker", "onnxruntime",
-        "runtimes.formats.scikit_learn", "runtimes.fitting",
+        "runtimes.formats.scikit_learn", "runtimes.formats.onnx_graph", "runtimes.formats.skops_file",
+        "runtimes.fitting",
     ),
-    "torch": ("numpy.random", "pandas", "torch", "torch.nn", "torch.jit", "runtimes.formats.pytorch"),
+    "torch": ("numpy.random", "torch", "torch.nn", "torch.jit", "runtimes.formats.pytorch"),
 }  # fmt: skip
 DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
     "sklearn": ("numpy", "scipy", "scikit-learn", "pandas", "joblib", "cloudpickle", "skops", "onnx", "onnxruntime"),
-    "torch": ("numpy", "pandas", "torch"),
+    "torch": ("numpy", "torch"),
 }
 
 

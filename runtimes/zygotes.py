@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -104,13 +105,13 @@ class Zygotes:
 
     def __init__(self, start: Callable[[str], Zygote] = Zygote) -> None:
         self._start = start
-        self._lock = threading.Lock()
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="zygote-starter")
         self._zygotes: dict[str, Zygote] = {}
 
     def get(self, library_set: str) -> Zygote:
         """The warm zygote of a library set; waits while it starts."""
-        with self._lock:
+        with self._locks[library_set]:  # a set that starts for seconds must not hold up another
             zygote = self._zygotes.get(library_set)
             if zygote is None or not zygote.is_alive():
                 zygote = self._starter.submit(self._start, library_set).result()

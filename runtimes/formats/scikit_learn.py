@@ -15,13 +15,12 @@ from sklearn.base import is_classifier, is_regressor
 from sklearn.exceptions import InconsistentVersionWarning
 
 from runtimes import examples
-from runtimes.errors import ArtifactRejected, plain
+from runtimes.errors import ArtifactRejected, describe, plain
 from runtimes.formats import columns
+from runtimes.formats.notices import notices
+from runtimes.formats.outputs import named_arrays, text_or_numbers
 from runtimes.protocol import Findings, OnStage, Prediction, Runtime, Source, Task
-from runtimes.signature import STRING, Batch, ClassName, Field, Signature
-
-MAX_WARNINGS = 20
-OUTPUT_NAME = "prediction"
+from runtimes.signature import Batch, ClassName, Field, Signature
 
 
 class Loaded:
@@ -67,10 +66,9 @@ def checked(model: Any, caught: list[warnings.WarningMessage], seconds: float) -
     if not callable(getattr(model, "predict", None)):
         kind = plain(type(model).__name__, 80)
         raise ArtifactRejected(
-            "no_predict_method", f"The file holds a {kind}, which has no predict method; save the fitted model itself."
+            "no_predict_method", f"The file holds an object of type {kind}, which has no predict method."
         )
-    notes = list(dict.fromkeys(plain(warning.message) for warning in caught))[:MAX_WARNINGS]
-    return Loaded(model, notes, _made_with(model, caught), seconds)
+    return Loaded(model, notices(caught), _made_with(model, caught), seconds)
 
 
 def _made_with(model: Any, caught: list[warnings.WarningMessage]) -> dict[str, str]:
@@ -92,7 +90,7 @@ class EstimatorPredictor:
     def predict(self, batch: Batch, *, probabilities: bool) -> Prediction:
         """Predict every row; with probabilities, a classifier's `predict_proba` besides."""
         rows = frame(batch) if isinstance(batch, dict) else batch
-        outputs = named_outputs(self._model.predict(rows))
+        outputs = named_arrays(self._model.predict(rows))
         if self._labels:
             outputs = {name: self._labelled(values) for name, values in outputs.items()}
         return Prediction(outputs, self._probabilities(rows) if probabilities else None)
@@ -118,34 +116,6 @@ def frame(batch: dict[str, np.ndarray]) -> pd.DataFrame:
 
 def _with_nan(column: np.ndarray) -> pd.Series:
     return pd.Series([np.nan if value is None else value for value in column.tolist()], dtype=object)
-
-
-def named_outputs(value: Any) -> dict[str, np.ndarray]:
-    """What a predictor returned as named arrays: an array, a frame, or a map, list or tuple of them."""
-    if isinstance(value, pd.DataFrame):
-        return {str(name): plain_array(value[name]) for name in value.columns}
-    if isinstance(value, Mapping):
-        return {str(name): plain_array(column) for name, column in value.items()}
-    if isinstance(value, tuple):
-        return {f"output_{place}": plain_array(column) for place, column in enumerate(value)}
-    return {OUTPUT_NAME: plain_array(value)}
-
-
-def plain_array(value: Any) -> np.ndarray:
-    """The values as a numeric array, or as an object array of strings."""
-    array = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
-    if array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
-        return array
-    return text_or_numbers(array.ravel().tolist(), array.shape)
-
-
-def text_or_numbers(values: list[Any], shape: tuple[int, ...]) -> np.ndarray:
-    """Python values as one array: numeric if all are numbers, else strings with None for what is missing."""
-    if values and all(isinstance(value, int | float) for value in values):
-        return np.array(values).reshape(shape)
-    array = np.empty(len(values), dtype=object)
-    array[:] = [None if value is None or value != value else str(value) for value in values]
-    return array.reshape(shape)
 
 
 def class_names(model: Any) -> tuple[ClassName, ...] | None:
@@ -210,8 +180,8 @@ def _proved(predictor: EstimatorPredictor, sample: Batch, task: Task, *, is_decl
     except Exception as error:
         code = "signature_mismatch" if is_declared else "signature_needed"
         told = "the declared signature" if is_declared else "the inputs that the model names"
-        why = f"{type(error).__name__}: {error}"
-        raise ArtifactRejected(code, plain(f"A sample row of {told} could not be predicted: {why}")) from error
+        reason = f"A sample row of {told} could not be predicted: {describe(error, 300)}"
+        raise ArtifactRejected(code, reason) from error
     rows = len(next(iter(sample.values()))) if isinstance(sample, dict) else len(sample)
     if any(values.shape[:1] != (rows,) for values in prediction.outputs.values()):
         raise ArtifactRejected("wrong_output", "The model does not predict one value for each row.")
@@ -229,5 +199,3 @@ def _declared_classes(model: Any, options: Mapping[str, Any]) -> tuple[ClassName
 
 
 RUNTIMES: Mapping[str, Runtime] = {"sklearn": PickledModel()}
-
-__all__ = ["RUNTIMES", "STRING", "EstimatorPredictor", "PickledModel"]
