@@ -63,13 +63,15 @@ def error_body(code: str, message: str, request_id: str, fields: Mapping[str, st
 def error_response(error: errors.PlatformError, request: HttpRequest) -> HttpResponse:
     """A plain Django response for an error, with the headers that its kind owes."""
     body = error_body(error.code, error.message, request_id_of(request), error.fields)
-    # Written as DRF writes it, so that nobody can tell from the bytes which of the two has answered.
-    response = JsonResponse(
-        body, status=status_of(error), json_dumps_params={"separators": (",", ":"), "ensure_ascii": False}
-    )
+    response = json_response(body, status_of(error))
     for name, value in error_headers(error).items():
         response[name] = value
     return response
+
+
+def json_response(body: Any, status: int) -> HttpResponse:
+    """JSON as DRF writes it, so that nobody can tell from the bytes which of the two has answered."""
+    return JsonResponse(body, status=status, json_dumps_params={"separators": (",", ":"), "ensure_ascii": False})
 
 
 def error_headers(error: errors.PlatformError) -> dict[str, str]:

@@ -79,7 +79,12 @@ def update_tenant(*, tenant: Tenant, changes: Mapping[str, Any], actor: str) -> 
     """Change what an operator says of a tenant: `name`, `storage_alias`, and its quotas by their columns' names.
 
     Files stay in the storage that they were put into; what comes later goes to the new one.
+
+    Raises:
+        Conflict: it is being deleted.
     """
+    if tenant.state == TenantState.DELETING:
+        raise Conflict(f"{tenant.tenant_id} is being deleted.", code="tenant_deleting")
     checked = dict(changes)
     if "name" in checked:
         checked["name"] = _checked_name(checked["name"])
@@ -254,14 +259,14 @@ def reset_path(*, membership: Membership, actor: str, by_operator: bool = False)
     return passwords.reset_path(user)
 
 
-def tenant_by_id(tenant_id: str) -> Tenant:
-    """The tenant of this tenantId.
+def tenant_by_id(tenant_id: str, *, or_deleting: bool = False) -> Tenant:
+    """The tenant of this tenantId; one whose deletion stopped halfway only if asked for.
 
     Raises:
         NotFound: there is none.
     """
     tenant = Tenant.objects.filter(tenant_id=tenant_id).first()
-    if tenant is None:
+    if tenant is None or (tenant.state == TenantState.DELETING and not or_deleting):
         raise NotFound(f"There is no tenant '{tenant_id}'.")
     return tenant
 

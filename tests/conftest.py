@@ -14,8 +14,12 @@ import pytest
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_blocker: Any) -> None:
     """The session's own database, migrated, with the tenants acme and globex in it."""
+    from django.conf import settings
+
     from tenants import provisioning, services
 
+    # The manifest of the real storage is written by collectstatic, which tests do not run.
+    settings.STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
     with django_db_blocker.unblock():
         list(provisioning.upgrade())
         for tenant_id in ("acme", "globex"):

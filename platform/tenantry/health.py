@@ -5,6 +5,17 @@ from collections.abc import Callable
 from django.core.cache import cache
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from drf_spectacular.utils import extend_schema, inline_serializer
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from tenantry import status
+from tenants.permissions import IsOperator
+
+PART = inline_serializer("Part", {"ready": serializers.BooleanField(), "detail": serializers.CharField()})
+STATUS = inline_serializer("Status", {"ready": serializers.BooleanField(), "parts": serializers.DictField(child=PART)})
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -18,6 +29,17 @@ def readyz(request: HttpRequest) -> HttpResponse:
     if missing:
         return JsonResponse({"status": "not ready", "missing": missing}, status=503, headers={"Retry-After": "2"})
     return JsonResponse({"status": "ready"})
+
+
+class StatusView(APIView):
+    """Every part of the stack, ready or not, and why; 503 unless all are."""
+
+    permission_classes = (IsOperator,)
+
+    @extend_schema(responses={200: STATUS, 503: STATUS})
+    def get(self, request: Request) -> Response:
+        body = status.as_json(status.parts())
+        return Response(body, status=200 if body["ready"] else 503)
 
 
 def _works(reach: Callable[[], None]) -> bool:

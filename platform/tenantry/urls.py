@@ -1,11 +1,21 @@
-"""The whole HTTP surface: the operator's at the root of the main host, a tenant's below its address."""
+"""The whole HTTP surface: the operator's at the root of the main host, a tenant's below its address.
 
+Both begin with the pages of `tenants.ui`; each app names the paths of its API, and one line here mounts them.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from django.http import HttpResponse
 from django.urls import URLPattern, URLResolver, include, path
 
+from common import error_pages
 from inference import api as inference_api
-from tenantry import health
+from models_registry import api as models_registry_api
+from tenantry import health, metrics
+from tenants import api as tenants_api
+from tenants import operator_api, ui
+from tenants.openapi import SchemaView
 from training import api as training_api
 
 Urls = list[URLPattern | URLResolver]
@@ -13,19 +23,39 @@ Urls = list[URLPattern | URLResolver]
 urlpatterns: Urls = [
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("metrics", metrics.MetricsView.as_view(), name="metrics"),
+    path("api/v1/", include(operator_api.operator_api_urlpatterns)),
+    path("api/v1/status", health.StatusView.as_view(), name="status"),
+    path("api/v1/schema", SchemaView.as_view(), name="schema"),
+    path("", include(ui.urlpatterns)),
 ]
 
 tenant_urlpatterns: Urls = [
+    path("api/v1/", include(tenants_api.api_urlpatterns)),
+    path("api/v1/", include(models_registry_api.api_urlpatterns)),
     path("api/v1/", include(inference_api.api_urlpatterns)),
     path("api/v1/", include(training_api.api_urlpatterns)),
+    path("api/v1/schema", SchemaView.as_view(), name="schema"),
+    path("", include(ui.urlpatterns)),
 ]
+
+handler400, handler403, handler404, handler500 = (
+    error_pages.bad_request,
+    error_pages.denied,
+    error_pages.not_found,
+    error_pages.broken,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A set of URLs that a request can be given as its `urlconf`."""
+    """A set of URLs that a request can be given as its `urlconf`, with what answers where none of them does."""
 
     urlpatterns: Urls
+    handler400: Callable[..., HttpResponse] = error_pages.bad_request
+    handler403: Callable[..., HttpResponse] = error_pages.denied
+    handler404: Callable[..., HttpResponse] = ui.not_found
+    handler500: Callable[..., HttpResponse] = error_pages.broken
 
 
 TENANT_SURFACE = Surface(tenant_urlpatterns)

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError
 
+from common.errors import PlatformError
 from tenants import provisioning
 
 
@@ -12,5 +14,10 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
-        for step in provisioning.upgrade():
-            self.stdout.write(step)
+        try:
+            for step in provisioning.upgrade():
+                self.stdout.write(step)
+        except PlatformError as error:
+            raise CommandError(error.message) from error
+        except OperationalError as error:
+            raise CommandError(f"The database cannot be reached: {str(error).strip()}") from error
