@@ -15,9 +15,10 @@ from django.db import transaction
 
 from common.errors import Conflict, Invalid, PlatformError, TimedOut, Unavailable
 from models_registry.blobs import IncomingFile, open_file, store_bundle
+from models_registry.history import NOTHING
 from models_registry.metadata import VersionMetadata, storable_fault
 from models_registry.models import Deployment, ModelVersion, VersionState
-from models_registry.services import NOTHING, activate, register_version
+from models_registry.services import activate, register_version
 from models_registry.spooling import spool_folder
 from runtimes import errors as faults
 from runtimes.client import FitReport, HostClient

@@ -8,6 +8,7 @@ from django.db.models.functions import Concat, Right
 from django.utils import timezone
 
 from models_registry.models import Bundle, ModelVersion, name_validator
+from runtimes.errors import plain
 from tenants.models import Job
 
 LOG_CHARS = 64 << 10
@@ -142,7 +143,7 @@ class Run(models.Model):
 
     def write_log(self, line: str) -> None:
         """Add a line with the time to the log, in one UPDATE."""
-        text = f"{timezone.now():%Y-%m-%dT%H:%M:%SZ} {line[:1000]}\n"
+        text = f"{timezone.now():%Y-%m-%dT%H:%M:%SZ} {plain(line, 1000)}\n"
         longer = Right(Concat("log", Value(text), output_field=models.TextField()), LOG_CHARS)
         Run.objects.filter(pk=self.pk).update(log=longer)
 

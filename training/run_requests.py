@@ -14,7 +14,11 @@ from runtimes.trainers import TRAINERS, Trainer
 from training.models import Dataset, DatasetVersion
 
 MAX_EXPERIMENT_CHARS = 250
-LOWER_IS_BETTER = frozenset({"log_loss", "mae", "mse", "rmse", "median_absolute_error", "max_error"})
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "classification": ("accuracy", "f1", "log_loss", "roc_auc"),
+    "regression": ("mae", "r2", "rmse"),
+}
+LOWER_IS_BETTER = frozenset({"log_loss", "mae", "rmse"})
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -79,7 +83,7 @@ def check(request: RunRequest) -> CheckedRun:
     params = _checked_params(request, faults)
     version = _checked_dataset(request, faults)
     validation = _parsed(Validation, request.validation, "validation", faults)
-    activate_if = _parsed(ActivateIf, request.activate_if, "activate_if", faults) if request.activate_if else None
+    activate_if = _checked_criterion(request, faults)
     if not is_name(request.model):
         faults["model"] = "A model's name is 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-'."
     if len(request.experiment) > MAX_EXPERIMENT_CHARS:
@@ -100,6 +104,20 @@ def _checked_params(request: RunRequest, faults: dict[str, str]) -> BaseModel | 
         faults["trainer"] = f"There is no trainer '{request.trainer[:100]}'; there are {', '.join(sorted(TRAINERS))}."
         return None
     return _parsed(trainer.Params, request.params, "params", faults)
+
+
+def _checked_criterion(request: RunRequest, faults: dict[str, str]) -> ActivateIf | None:
+    if request.activate_if is None:
+        return None
+    criterion = _parsed(ActivateIf, request.activate_if, "activate_if", faults)
+    trainer = TRAINERS.get(request.trainer)
+    if criterion is None or trainer is None:
+        return None
+    if request.validation.get("kind") == "none":
+        faults["activate_if"] = "Without validation nothing is measured that could be compared."
+    elif criterion.metric not in METRICS[trainer.task]:
+        faults["activate_if.metric"] = f"This trainer measures {', '.join(METRICS[trainer.task])}."
+    return criterion
 
 
 def _checked_dataset(request: RunRequest, faults: dict[str, str]) -> DatasetVersion | None:

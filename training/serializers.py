@@ -6,6 +6,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from runtimes.errors import plain
 from tenants.job_api import JobErrorSerializer, ProgressSerializer
 from tenants.models import JobState
 from training.models import Dataset, DatasetVersion, Run, RunMetric
@@ -18,7 +19,9 @@ class StrictSerializer(serializers.Serializer[Any]):
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping) and (unknown := sorted(map(str, set(data) - set(self.fields)))):
             known = ", ".join(self.fields)
-            raise serializers.ValidationError(dict.fromkeys(unknown, f"There is no such field; there are {known}."))
+            raise serializers.ValidationError(
+                {plain(name, 100): f"There is no such field; there are {known}." for name in unknown}
+            )
         return super().to_internal_value(data)
 
 
