@@ -196,9 +196,10 @@ class HostClient:
                 answer = _send_bundle(host, loader())
         return Way(answer["path"], answer["generation"], Limits.from_json(answer["limits"]))
 
-    def _renew(self, key: str, loader: Callable[[], LoadRequest], used: Way) -> None:
-        if self._ways.get(key) in (used, None):
-            self._ways[key] = self._lease(key, loader)
+    def _forget(self, key: str, used: Way) -> None:
+        """Ask the host again next time, unless another thread has done so already."""
+        if self._ways.get(key) == used:
+            self._ways.pop(key, None)
 
     def _way(self, key: str, loader: Callable[[], LoadRequest]) -> Way:
         way = self._ways.get(key)
@@ -329,7 +330,7 @@ class Runner:
         """
         deadline = time.monotonic() + deadline_s
         rows = _rows(batch)
-        for _ in range(2):
+        for is_last in (False, True):
             way = self._client._way(self._key, self._loader)
             if rows > way.limits.rows:
                 raise ModelError(f"A request may have at most {way.limits.rows} rows.", "too_many_rows")
@@ -337,8 +338,10 @@ class Runner:
                 return self._call(way, batch, rows, probabilities=probabilities, deadline=deadline)
             except (EndOfStream, OSError):
                 self._client._disconnect(self._key)
-                self._client._renew(self._key, self._loader, way)
-        raise RunnerDied("The model's runner died while it predicted.")
+                self._client._forget(self._key, way)
+                if is_last:
+                    raise RunnerDied("The model's runner died while it predicted.") from None
+        raise AssertionError("unreachable")
 
     def _call(self, way: Way, batch: Batch, rows: int, *, probabilities: bool, deadline: float) -> Prediction:
         connection = self._client._connection(self._key, way)

@@ -29,6 +29,8 @@ CHUNK_CAPS = Caps(header_bytes=4 << 20, body_bytes=4 << 20)
 TICK_SECONDS = 0.2
 ENDING_SECONDS = 30.0
 MAX_METRICS = 100
+MAX_FRAMES = 10_000  # of stages and progress; an artifact's frames are counted by its size
+MEAN_FRAME_BYTES = 4096
 MAX_WARNINGS = 20
 TASKS = ("classification", "regression", "other")
 
@@ -149,7 +151,7 @@ def fit(
     request = {"op": "fit", **order, "limits": limits.to_json()}
     with _Work(client, request, dataset_fd, is_cancelled) as work:
         for frame in work.frames():
-            if frame.body.nbytes:
+            if "artifact" in frame.header:
                 written += frame.body.nbytes
                 if written > limits.artifact_bytes:
                     raise ArtifactRejected("artifact_too_large", "The fitted model is larger than a model may be.")
@@ -165,6 +167,7 @@ class _Work:
 
     def __init__(self, client: Client, request: Mapping[str, Any], fd: int, is_cancelled: Callable[[], bool]) -> None:
         self._client, self._request, self._fd, self._is_cancelled = client, request, fd, is_cancelled
+        self._frames_left = MAX_FRAMES + request["limits"]["artifact_bytes"] // MEAN_FRAME_BYTES
         self.result: dict[str, Any] = {}
 
     def __enter__(self) -> _Work:
@@ -192,6 +195,9 @@ class _Work:
                 return
             if "fault" in frame.header:
                 raise _believed(from_message(_map(frame.header["fault"])))
+            self._frames_left -= 1
+            if self._frames_left < 0:
+                raise ProtocolFault("A runner sent more messages than any work has.")
             yield frame
 
     def usage(self) -> dict[str, Any]:

@@ -54,8 +54,12 @@ def main(library_set: str, fd: int) -> None:
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fileno=fd)
     host_pid = os.getppid()
     _forget_project_folders()
-    for module in PRELOAD[library_set]:
-        importlib.import_module(module)
+    try:
+        for module in PRELOAD[library_set]:
+            importlib.import_module(module)
+    except ImportError as error:
+        channel.send(msgpack.packb({"missing": str(error.name)}))
+        os._exit(1)
     gc.collect()
     gc.freeze()  # what is loaded now stays shared with every child: the collector never writes into it
     channel.send(msgpack.packb({"libraries": _libraries(library_set)}))

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgpack
 
-from runtimes.errors import HostUnavailable
+from runtimes.errors import ArtifactRejected, HostUnavailable
 
 START_SECONDS = 120.0
 FORK_SECONDS = 20.0
@@ -58,7 +58,11 @@ class Zygote:
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self.libraries: dict[str, str] = self._receive(START_SECONDS)["libraries"]
+        hello = self._receive(START_SECONDS)
+        if "missing" in hello:
+            self.close()
+            raise ArtifactRejected("missing_library", f"This machine does not have the library {hello['missing']!r}.")
+        self.libraries: dict[str, str] = hello["libraries"]
 
     def fork(self, order: Mapping[str, Any], fds: Mapping[str, int]) -> int:
         """The pid of a new runner with these descriptors; it is a child of this process.
