@@ -141,14 +141,14 @@ def with_certificate_check(url: str) -> str:
 def database() -> dict[str, object]:
     """Django's DATABASES entry for DATABASE_URL, a Unix socket's folder as `?host=` included."""
     url = required("DATABASE_URL", "name a PostgreSQL database, or start the embedded one with `make up`.")
+    if urlsplit(url).scheme not in ("postgres", "postgresql"):
+        raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL database: tenants live in its schemas.")
     try:
         config: dict[str, object] = environ.Env.db_url_config(url)
     except Exception as error:
         raise ImproperlyConfigured(
             "DATABASE_URL is not a database URL (postgres://user:password@host/name)."
         ) from error
-    if "postgresql" not in str(config.get("ENGINE")):
-        raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL database: tenants live in its schemas.")
     options = config.get("OPTIONS")
     if isinstance(options, dict) and "host" in options:
         config["HOST"] = options.pop("host")

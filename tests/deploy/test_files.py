@@ -17,11 +17,17 @@ COMPOSE_ONLY |= {"PREDICT_WORKERS", "PREDICT_THREADS"}  # compose's names for WE
 WORKERS = {"worker-inference", "worker-training", "worker-default"}
 
 
-def queues_of(command: str) -> set[str]:
-    """The queues that a deployed command consumes, found through the Procfile's line that it runs."""
-    name = command.rsplit(" ", 1)[-1]
+def queues_of(name: str) -> set[str]:
+    """The queues that a process consumes by its line of the Procfile."""
     found = re.search(r"--queues (\S+)", files.procfile().get(name, ""))
     return set(found[1].split(",")) if found else set()
+
+
+def has_docker_compose() -> bool:
+    """Whether `docker compose` can read a file here; that needs no engine."""
+    if not shutil.which("docker"):
+        return False
+    return subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
 
 
 def test_every_command_of_compose_and_heroku_is_a_line_of_the_procfile() -> None:
@@ -38,13 +44,10 @@ def test_every_process_of_the_procfile_runs_everywhere() -> None:
     assert files.heroku_commands().keys() == files.procfile().keys() - {"model-host"}
 
 
-@pytest.mark.parametrize("commands", [files.procfile, files.compose_commands, files.heroku_commands])
-def test_every_queue_of_the_settings_is_consumed(commands: object) -> None:
-    assert callable(commands)
-    found = commands()
-    consumed = set.union(*(queues_of(name if commands is files.procfile else found[name]) for name in found))
+def test_every_queue_of_the_settings_is_consumed_everywhere() -> None:
     queues: list[Queue] = app.conf.task_queues
-    assert consumed == {queue.name for queue in queues}
+    for commands in (files.procfile(), files.compose_commands(), files.heroku_commands()):
+        assert set.union(*map(queues_of, commands)) == {queue.name for queue in queues}
 
 
 def test_each_heroku_worker_brings_its_own_model_host_and_the_web_dyno_has_none() -> None:
@@ -108,11 +111,7 @@ def test_the_image_takes_in_no_secret_and_no_data() -> None:
 
 
 def test_compose_accepts_its_file(tmp_path: Path) -> None:
-    if (
-        subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
-        if shutil.which("docker")
-        else True
-    ):
+    if not has_docker_compose():
         pytest.skip("`docker compose` is not installed")
     shutil.copy(ROOT / "docker-compose.yml", tmp_path)
     needed = ("SECRET_KEY", "POSTGRES_PASSWORD", "VALKEY_PASSWORD", "AWS_SECRET_ACCESS_KEY")
