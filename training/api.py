@@ -47,19 +47,27 @@ MOST_PREVIEW_ROWS = 100
 MOST_COMPARED = 20
 
 
+class TableUploadParser(MultiPartParser):
+    """Multipart whose files wait on the local disk without a name, so that a killed upload leaves nothing."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+        request = (parser_context or {})["request"]._request
+        request.upload_handlers = [SpoolingUploadHandler(request)]
+        return super().parse(stream, media_type, parser_context)
+
+
 class DatasetsView(Idempotent, ListAPIView[Dataset]):
     """The tenant's datasets."""
 
     scopes = {"POST": Scope.WRITE}
     serializer_class = DatasetSerializer
-    parser_classes = (MultiPartParser,)
+    parser_classes = (TableUploadParser,)
     order_fields = ("name", "created_at")
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if request.method == "POST":  # before the body is read
             check_announced(int(request.META.get("CONTENT_LENGTH") or 0))
-            request._request.upload_handlers = [SpoolingUploadHandler(request._request)]
 
     def get_queryset(self) -> QuerySet[Dataset]:
         newest = DatasetVersion.objects.filter(dataset=OuterRef("pk")).order_by("-created_at", "-pk")
@@ -96,7 +104,10 @@ class DatasetView(APIView):
     @extend_schema(responses=DatasetVersionSerializer)
     def get(self, request: Request, name: str) -> Response:
         """Its newest version."""
-        return Response(DatasetVersionSerializer(_versions(name).order_by("-created_at", "-pk")[0]).data)
+        newest = _versions(name).order_by("-created_at", "-pk").first()
+        if newest is None:
+            raise NotFound(f"The dataset '{name}' has no version.")
+        return Response(DatasetVersionSerializer(newest).data)
 
     @extend_schema(responses={204: None})
     def delete(self, request: Request, name: str) -> Response:

@@ -176,9 +176,10 @@ def await_run(run: Run, wait_s: float) -> None:
     deadline = time.monotonic() + wait_s
     if run.job is not None:
         await_end(run.job, wait_s)
-    decision = Job.objects.filter(kind=DECISION_KIND, object_id=run.pk.hex).first()
-    if decision is not None:
-        await_end(decision, deadline - time.monotonic())
+    if run.activate_if:
+        decisions = Job.objects.filter(tenant=current_tenant(), kind=DECISION_KIND, object_id=run.pk.hex)
+        for decision in decisions:
+            await_end(decision, deadline - time.monotonic())
 
 
 @transaction.atomic

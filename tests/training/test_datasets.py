@@ -6,13 +6,17 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.http import HttpRequest
+from django.middleware.csrf import get_token
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from models_registry import blobs
 from models_registry.models import Blob, Bundle
+from tenants import services
 from tenants.journal.models import AuditEvent
 from tenants.scope import tenant_scope
+from tests.clients import TenantClient
 from tests.training.conftest import customers, run_body, upload
 from training.models import Dataset, DatasetVersion
 
@@ -208,3 +212,18 @@ def test_listing_takes_the_same_queries_however_long_the_list(scientist, acme):
     assert queries() == few
     with tenant_scope(acme):
         assert Dataset.objects.count() == 5
+
+
+def test_somebody_who_is_logged_in_may_upload(acme, db):
+    secret = "a long enough password"
+    member = services.add_member(tenant=acme, email="ada@acme.test", role="data_scientist", actor="tests")[0]
+    member.user.set_password(secret)
+    member.user.save()
+    browser = TenantClient(acme.base_path, enforce_csrf_checks=True)
+    browser.force_login(member.user)
+    assert upload(browser).status_code == 403
+    token = get_token(HttpRequest())
+    browser.cookies["csrftoken"] = token
+    answer = upload(browser, HTTP_X_CSRFTOKEN=token)
+    assert answer.status_code == 201, answer.content
+    assert answer.json()["created_by"] == "ada@acme.test"
