@@ -20,7 +20,8 @@ class Refused(Exception):
             error = response.json()["error"]
         except (ValueError, KeyError, TypeError):
             error = {"code": "?", "message": response.text[:200]}
-        super().__init__(f"{response.status_code} {error['code']}: {error['message']}")
+        fields = "".join(f" {name}: {fault}" for name, fault in error.get("fields", {}).items())
+        super().__init__(f"{response.status_code} {error['code']}: {error['message']}{fields}")
         self.status = response.status_code
         self.code = str(error["code"])
 
@@ -56,7 +57,7 @@ class Operator:
             if refused.code != "already_exists":
                 raise
         token = self._call(
-            "POST", f"/t/{tenant_id}/api/v1/tokens", {"name": "demo", "scopes": ["admin"], "expires": "1d"}
+            "POST", f"/t/{tenant_id}/api/v1/tokens", {"name": "demo", "scopes": ["admin"], "expires_in": "1d"}
         )
         return Tenant(self.url, tenant_id, token["token"]), None
 
