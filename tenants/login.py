@@ -32,12 +32,11 @@ def forget_attempts(request: HttpRequest, email: str) -> None:
 
 
 def address_of(request: HttpRequest) -> str:
-    """The address of the client: that which the nearest proxy saw, where the settings say that there is one."""
-    if settings.SECURE_PROXY_SSL_HEADER:
-        # The last entry is the proxy's own word; those before it are whatever the client has sent.
-        forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-        if forwarded:
-            return forwarded
+    """The client's address, as the outermost of our proxies saw it, where the settings say how many there are."""
+    # Each proxy appends whom it saw, so what stands before our own proxies' words is whatever the client has sent.
+    forwarded = request.headers.get("X-Forwarded-For", "").split(",")
+    if 0 < settings.PROXY_COUNT <= len(forwarded):
+        return forwarded[-settings.PROXY_COUNT].strip()
     return str(request.META.get("REMOTE_ADDR", ""))
 
 

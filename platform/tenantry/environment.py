@@ -35,9 +35,16 @@ def required(name: str, hint: str) -> str:
 
 def positive(name: str, default: int) -> int:
     """A whole number above zero."""
+    if not (number := count(name, default)):
+        raise ImproperlyConfigured(f"{name} must be a whole number above zero, not 0.")
+    return number
+
+
+def count(name: str, default: int) -> int:
+    """A whole number, zero included."""
     raw = os.environ.get(name) or str(default)
-    if not raw.isdecimal() or int(raw) < 1:
-        raise ImproperlyConfigured(f"{name} must be a whole number above zero, not {raw!r}.")
+    if not raw.isdecimal():
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {raw!r}.")
     return int(raw)
 
 

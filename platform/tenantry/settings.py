@@ -14,6 +14,7 @@ SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[]) or ["*"]
 CSRF_TRUSTED_ORIGINS = environment.web_addresses("CSRF_TRUSTED_ORIGINS")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if environment.switch("BEHIND_TLS_PROXY", False) else None
+PROXY_COUNT = environment.count("PROXY_COUNT", 1 if SECURE_PROXY_SSL_HEADER else 0)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_PROXY_SSL_HEADER is not None
 ROOT_URLCONF = "tenantry.urls"
 WSGI_APPLICATION = "tenantry.wsgi.application"

@@ -17,6 +17,7 @@ BAD = {
     "REDIS_CHECK_CERTIFICATE": ["perhaps"],
     "CSRF_TRUSTED_ORIGINS": ["models.example.com"],
     "BEHIND_TLS_PROXY": ["https"],
+    "PROXY_COUNT": ["one"],
     "DEBUG": ["2"],
     "LOG_LEVEL": ["loud"],
     "UPLOAD_TEMP_DIR": ["/dev/null/folder"],
