@@ -115,14 +115,23 @@ class RunSerializer(serializers.ModelSerializer[Run]):
     state = serializers.ChoiceField(choices=JobState.choices, read_only=True)
     progress = ProgressSerializer(source="job", allow_null=True, read_only=True)
     error = serializers.SerializerMethodField()
-    started_at = serializers.DateTimeField(source="job.started_at", default=None, read_only=True)
-    finished_at = serializers.DateTimeField(source="job.finished_at", default=None, read_only=True)
+    started_at = serializers.DateTimeField(source="job.started_at", default=None, allow_null=True, read_only=True)
+    finished_at = serializers.DateTimeField(source="job.finished_at", default=None, allow_null=True, read_only=True)
     attempts = serializers.IntegerField(source="job.attempts", default=0, read_only=True)
-    experiment = serializers.CharField(source="experiment.name", default=None, read_only=True)
-    dataset = serializers.CharField(source="dataset_version.dataset.name", default=None, read_only=True)
-    digest = serializers.CharField(source="dataset_version.digest", default=None, read_only=True)
+    experiment = serializers.CharField(source="experiment.name", default=None, allow_null=True, read_only=True)
+    dataset = serializers.CharField(
+        source="dataset_version.dataset.name", default=None, allow_null=True, read_only=True
+    )
+    digest = serializers.CharField(source="dataset_version.digest", default=None, allow_null=True, read_only=True)
     model = serializers.CharField(source="model_name", read_only=True)
-    version = serializers.IntegerField(source="version.number", default=None, read_only=True)
+    params = serializers.DictField(read_only=True)
+    validation = serializers.DictField(read_only=True)
+    activate_if = serializers.DictField(allow_null=True, read_only=True)
+    activation_decision = serializers.DictField(allow_null=True, read_only=True)
+    metrics = serializers.DictField(child=serializers.FloatField(), read_only=True)
+    libraries = serializers.DictField(child=serializers.CharField(), read_only=True)
+    tags = serializers.DictField(child=serializers.CharField(), read_only=True)
+    version = serializers.IntegerField(source="version.number", default=None, allow_null=True, read_only=True)
 
     class Meta:
         model = Run
@@ -175,7 +184,7 @@ class LogSerializer(serializers.Serializer[Any]):
     is_cut = serializers.BooleanField()
 
 
-class ComparedSerializer(serializers.Serializer[Any]):
+class ComparedValuesSerializer(serializers.Serializer[Any]):
     """One parameter or metric of several runs. values: in the order of `runs`, null where a run has none."""
 
     name = serializers.CharField()
@@ -187,8 +196,8 @@ class ComparisonSerializer(serializers.Serializer[Any]):
     """Runs side by side."""
 
     runs = RunSerializer(many=True)
-    params = ComparedSerializer(many=True)
-    metrics = ComparedSerializer(many=True)
+    params = ComparedValuesSerializer(many=True)
+    metrics = ComparedValuesSerializer(many=True)
 
 
 class ExperimentSerializer(StrictSerializer):
