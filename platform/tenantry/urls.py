@@ -16,6 +16,7 @@ from tenantry import health, metrics
 from tenants import api as tenants_api
 from tenants import operator_api, ui
 from tenants.openapi import SchemaView
+from tenants.site.sites import operator_site, tenant_site
 from training import api as training_api
 
 Urls = list[URLPattern | URLResolver]
@@ -27,6 +28,7 @@ urlpatterns: Urls = [
     path("api/v1/", include(operator_api.operator_api_urlpatterns)),
     path("api/v1/status", health.StatusView.as_view(), name="status"),
     path("api/v1/schema", SchemaView.as_view(), name="schema"),
+    path("admin/", operator_site.urls),
     path("", include(ui.urlpatterns)),
 ]
 
@@ -36,6 +38,7 @@ tenant_urlpatterns: Urls = [
     path("api/v1/", include(inference_api.api_urlpatterns)),
     path("api/v1/", include(training_api.api_urlpatterns)),
     path("api/v1/schema", SchemaView.as_view(), name="schema"),
+    path("admin/", tenant_site.urls),
     path("", include(ui.urlpatterns)),
 ]
 

@@ -1,0 +1,235 @@
+"""Pages of registered models: what serves, which versions there are, what served before."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+
+from models_registry import services
+from models_registry.admin.parts import activations_part, serving_part, version_link, versions_table
+from models_registry.models import Activation, Alias, Deployment, ModelVersion, RegisteredModel
+from models_registry.selection import DIRECTIONS
+from tenants.models import Scope
+from tenants.site.forms import ChoiceField, JsonField, LongTextField, PageForm, ReasonForm, TextField
+from tenants.site.pages import Question, ScopedPages, answers, column, object_action, page_url
+from tenants.site.parts import Facts, Part, Table, label, when
+from tenants.site.sites import Nav, tenant_site
+
+SHOWN_VERSIONS = 50
+SHOWN_ACTIVATIONS = 20
+
+
+class DescriptionForm(PageForm):
+    """What is said of a model."""
+
+    task = TextField(required=False, max_length=40, help_text="Such as classification or regression.")
+    description = LongTextField(required=False)
+    tags = JsonField(required=False, example='{"team": "growth"}', help_text="Texts by name.")
+
+
+class ModelForm(DescriptionForm):
+    """A new model."""
+
+    name = TextField(
+        max_length=100, help_text="1 to 100 of A-Z, a-z, 0-9, '.', '_', '-'. It is in the model's addresses."
+    )
+    field_order = ("name", "task", "description", "tags")
+
+
+class BestForm(ReasonForm):
+    """By which metric the best version is chosen."""
+
+    metric = TextField(help_text="Such as accuracy. Measured values go before reported ones.")
+    direction = ChoiceField(choices=[(one, {"max": "Highest", "min": "Lowest"}[one]) for one in DIRECTIONS])
+    field_order = ("metric", "direction", "reason")
+
+
+class AliasForm(PageForm):
+    """A name for a version."""
+
+    name = TextField(max_length=100, label="Alias", help_text="Such as champion. It routes no traffic by itself.")
+    version = ChoiceField(help_text="The version it names from now on.")
+
+    def __init__(self, *args: Any, numbers: list[int], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["version"]
+        if isinstance(field, forms.ChoiceField):
+            field.choices = [*((str(one), f"v{one}") for one in numbers), ("", "None: remove the alias")]
+        field.required = False
+
+
+@admin.register(RegisteredModel, site=tenant_site)
+class ModelPages(ScopedPages):
+    """The tenant's models."""
+
+    add = Scope.WRITE
+    nav = Nav("Registry", "deployed_code", 10, "Models")
+    list_display = ("name", "task", "serves", "versions", "updated_at")
+    list_filter = ("task",)
+    search_fields = ("name", "description")
+    actions_detail = (
+        "upload",
+        "edit",
+        {"title": "Serving", "icon": "swap_horiz", "items": ["activate_best", "rollback", "deactivate", "set_alias"]},
+        "remove",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[RegisteredModel]:
+        return RegisteredModel.objects.with_standing()
+
+    @column("Serves", tones={"yes": "success"})
+    def serves(self, model: RegisteredModel) -> tuple[str, str]:
+        number = _serving_number(model)
+        return ("yes", f"v{number}") if number else ("nothing", "Nothing")
+
+    @column("Versions", ordering="version_count")
+    def versions(self, model: RegisteredModel) -> int:
+        return int(getattr(model, "version_count", 0))
+
+    def parts(self, request: HttpRequest, obj: RegisteredModel) -> list[Part]:
+        activations = list(Activation.objects.filter(model=obj).select_related("version")[:SHOWN_ACTIVATIONS])
+        facts = {
+            "Name": obj.name,
+            "Task": obj.task,
+            "Description": obj.description,
+            "Tags": ", ".join(f"{name}: {text}" for name, text in obj.tags.items()),
+            "Made": when(obj.created_at),
+        }
+        versions = ModelVersion.objects.with_standing().filter(model=obj).order_by("-number")[:SHOWN_VERSIONS]
+        table = versions_table(versions, "There are no versions yet. Upload the first one.", is_of_one_model=True)
+        all_versions = f"{page_url(ModelVersion, 'changelist')}?{urlencode({'model__id__exact': str(obj.pk)})}"
+        return [
+            Part("Model", Facts(facts)),
+            serving_part(obj, activations[0] if activations else None),
+            Part("Versions", table, (all_versions, "All versions"), is_wide=True),
+            activations_part(activations),
+            _aliases_part(obj),
+        ]
+
+    def applies(self, action: str, obj: RegisteredModel) -> bool:
+        return action != "deactivate" or _serving_number(obj) is not None
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        self.require_add(request)
+
+        def act(said: dict[str, Any]) -> str:
+            model = services.create_model(actor=self.caller(request).name, **said | {"tags": said["tags"] or {}})
+            return f"{model.name} was made. Upload its first version."
+
+        question = Question("Make a model", "Make", says=["A name under which versions are kept."])
+        return self.ask(request, question, answers(ModelForm, request), act, back=self.url("changelist"))
+
+    @object_action("Upload a version", "upload", Scope.WRITE, "upload")
+    def upload(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        query = urlencode({"model": self.found(request, object_id).name})
+        return HttpResponseRedirect(f"{page_url(ModelVersion, 'add')}?{query}")
+
+    @object_action("Edit", "edit", Scope.WRITE, "edit")
+    def edit(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        model: RegisteredModel = self.found(request, object_id)
+
+        def act(said: dict[str, Any]) -> str:
+            services.change_model(model=model, actor=self.caller(request).name, **said | {"tags": said["tags"] or {}})
+            return f"{model.name} was changed."
+
+        initial = {"task": model.task, "description": model.description, "tags": model.tags}
+        form = answers(DescriptionForm, request, initial=initial)
+        return self._ask(request, model, Question(f"Edit {model.name}", "Save"), form, act)
+
+    @object_action("Activate the best", "emoji_events", Scope.ADMIN, "activate-best")
+    def activate_best(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        model: RegisteredModel = self.found(request, object_id)
+
+        def act(said: dict[str, Any]) -> str:
+            choice, _ = services.activate_best(actor=self.caller(request).name, model=model, **said)
+            return choice.explanation
+
+        says = ["Its ready versions are compared by one metric, and the best of them serves from then on."]
+        question = Question(f"Activate the best version of {model.name}", "Activate", says)
+        return self._ask(request, model, question, answers(BestForm, request), act)
+
+    @object_action("Roll back", "undo", Scope.ADMIN, "rollback")
+    def rollback(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        model: RegisteredModel = self.found(request, object_id)
+
+        def act(said: dict[str, Any]) -> str:
+            activation = services.rollback(model=model, actor=self.caller(request).name, **said)
+            return f"v{activation.version_number} of {model.name} serves again."
+
+        says = ["The version that served before the present one serves again, at once. Nothing is deleted."]
+        question = Question(f"Roll {model.name} back?", "Roll back", says)
+        return self._ask(request, model, question, answers(ReasonForm, request), act)
+
+    @object_action("Deactivate", "stop_circle", Scope.ADMIN, "deactivate")
+    def deactivate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        model: RegisteredModel = self.found(request, object_id)
+
+        def act(said: dict[str, Any]) -> str:
+            services.deactivate(model=model, actor=self.caller(request).name, **said)
+            return f"Nothing serves for {model.name} now."
+
+        says = ["Predictions by this model are refused from then on, until a version is activated again."]
+        question = Question(f"Take {model.name} out of service?", "Deactivate", says)
+        return self._ask(request, model, question, answers(ReasonForm, request), act)
+
+    @object_action("Set an alias", "label", Scope.ADMIN, "alias")
+    def set_alias(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        model: RegisteredModel = self.found(request, object_id)
+        versions = {one.number: one for one in model.versions.order_by("-number").select_related("model")}
+
+        def act(said: dict[str, Any]) -> str:
+            return self._name(request, model, said["name"], versions.get(int(said["version"] or 0)))
+
+        form = answers(AliasForm, request, numbers=list(versions))
+        return self._ask(request, model, Question(f"Name a version of {model.name}", "Set the alias"), form, act)
+
+    def _name(self, request: HttpRequest, model: RegisteredModel, name: str, version: ModelVersion | None) -> str:
+        actor = self.caller(request).name
+        if version is not None:
+            services.set_alias(version=version, name=name, actor=actor)
+            return f"{model.name}@{name} is v{version.number} now."
+        for alias in Alias.objects.select_related("model", "version").filter(model=model, name=name):
+            services.delete_alias(alias=alias, actor=actor)
+        return f"There is no {model.name}@{name} any more."
+
+    @object_action("Delete", "delete", Scope.ADMIN, "remove", is_final=True)
+    def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        model: RegisteredModel = self.found(request, object_id)
+
+        def act(said: dict[str, Any]) -> str:
+            services.delete_model(model=model, actor=self.caller(request).name)
+            return f"{model.name} was deleted."
+
+        says = [
+            f"Its {self.versions(model)} versions, its aliases and the history of what served go with it, for good.",
+            "A model that serves, or that an open job uses, is not deleted.",
+        ]
+        question = Question(f"Delete the model {model.name}?", "Delete", says, is_final=True)
+        form = answers(PageForm, request)
+        return self.ask(request, question, form, act, about=model, back=self.url("changelist"))
+
+    def _ask(
+        self, request: HttpRequest, model: RegisteredModel, question: Question, form: Any, act: Any
+    ) -> HttpResponse:
+        return self.ask(request, question, form, act, about=model, back=self.url("change", model.pk))
+
+
+def _serving_number(model: RegisteredModel) -> int | None:
+    """The number of the version that serves; the model comes with its standing."""
+    try:
+        activation = model.deployment.activation
+    except Deployment.DoesNotExist:
+        return None
+    return activation.version_number if activation.version_id else None
+
+
+def _aliases_part(model: RegisteredModel) -> Part:
+    rows: list[tuple[SafeString, SafeString, Any]] = [
+        (label(alias.name), version_link(alias.version, f"v{alias.version.number}"), when(alias.updated_at))
+        for alias in model.aliases.select_related("version__model")
+    ]
+    return Part("Aliases", Table(("Alias", "Version", "Set"), rows, "No version has a name of its own."))

@@ -1,0 +1,110 @@
+"""Jobs of all tenants and the operators' audit, to be read by operators."""
+
+from datetime import datetime
+
+from django.contrib import admin
+from django.db.models import Count, Min, Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.timesince import timesince
+
+from tenants.models import Job, JobState, OperatorAudit, Scope
+from tenants.site.pages import ScopedPages, column, page_url
+from tenants.site.parts import Facts, Part, Table, link, when
+from tenants.site.sites import Nav, operator_site
+
+JOB_TONES = {
+    JobState.QUEUED.value: "info",
+    JobState.RUNNING.value: "warning",
+    JobState.SUCCEEDED.value: "success",
+    JobState.FAILED.value: "danger",
+}
+RECENT_FAILURES = 8
+
+
+@admin.register(Job, site=operator_site)
+class JobPages(ScopedPages):
+    """What waits, runs and failed."""
+
+    see = Scope.ADMIN
+    nav = Nav("Platform", "pending_actions", 20)
+    list_display = ("kind", "tenant", "shown_state", "progress", "attempts", "created_at", "finished_at", "error_code")
+    list_filter = ("state", "kind", ("tenant", admin.RelatedOnlyFieldListFilter))
+    search_fields = ("object_id", "error_code", "worker")
+    list_select_related = ("tenant",)
+
+    @column("State", ordering="state", tones=JOB_TONES)
+    def shown_state(self, job: Job) -> tuple[str, str]:
+        return job.state, job.get_state_display()
+
+    @column("Progress")
+    def progress(self, job: Job) -> str:
+        return f"{job.progress_percent:.0f} % {job.progress_stage}".strip()
+
+    def parts(self, request: HttpRequest, obj: Job) -> list[Part]:
+        facts = {
+            "Kind": obj.kind,
+            "Tenant": link(page_url(obj.tenant, "change", obj.tenant_id), obj.tenant),
+            "Object": obj.object_id,
+            "State": obj.get_state_display(),
+            "Progress": self.progress(obj),
+            "Attempts": f"{obj.attempts} of {obj.max_attempts}",
+            "Worker": obj.worker,
+            "Created": when(obj.created_at),
+            "Due": when(obj.due_at),
+            "Started": when(obj.started_at),
+            "Lease until": when(obj.lease_until),
+            "Finished": when(obj.finished_at),
+            "Error": f"{obj.error_code}: {obj.error_message}" if obj.error_code else "",
+        }
+        return [Part("Job", Facts(facts), is_wide=True)]
+
+
+@admin.register(OperatorAudit, site=operator_site)
+class OperatorAuditPages(ScopedPages):
+    """What operators did."""
+
+    see = Scope.ADMIN
+    nav = Nav("Platform", "history", 21, "Audit trail")
+    list_display = ("at", "actor", "action", "tenant_id")
+    list_filter = ("action",)
+    search_fields = ("actor", "action", "tenant_id")
+
+    def parts(self, request: HttpRequest, obj: OperatorAudit) -> list[Part]:
+        facts = {"When": when(obj.at), "Who": obj.actor, "What": obj.action, "Tenant": obj.tenant_id}
+        return [Part("Event", Facts(facts)), Part("Details", Facts(obj.detail, empty="There are no details."))]
+
+
+@operator_site.panel(rank=2)
+def queue_panel(request: HttpRequest) -> Part:
+    """How many jobs of each kind wait and run, and how long the oldest has waited."""
+    kinds = (
+        Job.objects.open()
+        .values("kind")
+        .annotate(
+            queued=Count("pk", filter=Q(state=JobState.QUEUED)),
+            running=Count("pk", filter=Q(state=JobState.RUNNING)),
+            oldest=Min("created_at", filter=Q(state=JobState.QUEUED, due_at__lte=timezone.now())),
+        )
+        .order_by("kind")
+    )
+    rows = [(row["kind"], row["queued"], row["running"], waited(row["oldest"])) for row in kinds]
+    table = Table(("Kind", "Queued", "Running", "Oldest has waited"), rows, "Nothing waits and nothing runs.")
+    return Part("Queues", table, (page_url(Job, "changelist"), "All jobs"))
+
+
+@operator_site.panel(rank=3)
+def failures_panel(request: HttpRequest) -> Part:
+    """The jobs that failed last."""
+    failed: QuerySet[Job] = Job.objects.filter(state=JobState.FAILED).select_related("tenant").order_by("-finished_at")
+    rows = [
+        (when(job.finished_at), job.tenant, link(page_url(job, "change", job.pk), job.kind), job.error_message)
+        for job in failed[:RECENT_FAILURES]
+    ]
+    table = Table(("When", "Tenant", "Job", "Why"), rows, "No job has failed.")
+    return Part("Latest failures", table, (f"{page_url(Job, 'changelist')}?state__exact=failed", "All"), is_wide=True)
+
+
+def waited(since: datetime | None) -> str:
+    """How long ago, for people."""
+    return timesince(since) if since else "nothing waits"
