@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +61,12 @@ def _belongs(process: psutil.Process, var: str) -> bool:
 @pytest.fixture
 def var() -> Iterator[Path]:
     """A path for a data folder that the servers' account can reach, as it could in a normal checkout."""
+    with new_var() as path:
+        yield path
+
+
+@contextmanager
+def new_var() -> Iterator[Path]:
     parent = Path(tempfile.mkdtemp(prefix="tenantry-var-"))
     parent.chmod(0o755)
     yield parent / "var"

@@ -9,7 +9,8 @@ import stat
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import kombu
@@ -24,7 +25,7 @@ from tenantry.stack.folder import ELSEWHERE
 from tenantry.stack.postgres import processes_in
 from tenantry.stack.programs import Programs, installed_programs
 from tenantry.stack.servers import EmbeddedServers
-from tests.stack.conftest import outside_environment, processes_of, wait_for
+from tests.stack.conftest import new_var, outside_environment, processes_of, wait_for
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -69,6 +70,20 @@ def servers_over(var: Path) -> EmbeddedServers:
     return EmbeddedServers(var, durable=False)
 
 
+@dataclass(frozen=True)
+class Running:
+    """Servers that run for all the tests which only look at them."""
+
+    var: Path
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    with new_var() as var, servers_over(var) as environment:
+        yield Running(var, environment)
+
+
 def sockets_of(environment: dict[str, str]) -> Path:
     return Path(environment["TENANTRY_MODELS_SOCKET"]).parents[1]
 
@@ -96,59 +111,53 @@ def test_folders_that_were_there_keep_their_modes_and_owners(var: Path) -> None:
 
 
 @as_root
-def test_another_user_reaches_neither_folder_nor_socket(var: Path) -> None:
-    with servers_over(var) as environment:
-        sockets = sockets_of(environment) / "servers"
-        targets = [var, var / "servers", sockets, sockets / ".s.PGSQL.5432", sockets / "valkey.sock"]
-        targets += [sockets_of(environment), sockets_of(environment) / "models"]
+def test_another_user_reaches_neither_folder_nor_socket(running: Running) -> None:
+    sockets = sockets_of(running.environment) / "servers"
+    targets = [running.var, running.var / "servers", sockets, sockets / ".s.PGSQL.5432", sockets / "valkey.sock"]
+    targets += [sockets_of(running.environment), sockets_of(running.environment) / "models"]
 
-        def attempt() -> None:
-            assert [path for path in targets if not is_refused(path)] == []
+    def attempt() -> None:
+        assert [path for path in targets if not is_refused(path)] == []
 
-        assert as_user(STRANGER, attempt)
-
-
-def test_what_holds_a_password_is_for_its_owner_alone(var: Path) -> None:
-    with servers_over(var):
-        for name in ("stack.env", "secrets.json", "secret_key", "postgres.log", "valkey.log"):
-            assert stat.S_IMODE((var / name).stat().st_mode) == 0o600, name
+    assert as_user(STRANGER, attempt)
 
 
-def test_no_server_listens_on_tcp(var: Path) -> None:
-    with servers_over(var):
-        processes = processes_of(var)
-        listening = [connection for process in processes for connection in process.net_connections("inet")]
+def test_what_holds_a_password_is_for_its_owner_alone(running: Running) -> None:
+    for name in ("stack.env", "secrets.json", "secret_key", "postgres.log", "valkey.log"):
+        assert stat.S_IMODE((running.var / name).stat().st_mode) == 0o600, name
+
+
+def test_no_server_listens_on_tcp(running: Running) -> None:
+    processes = processes_of(running.var)
+    listening = [connection for process in processes for connection in process.net_connections("inet")]
     assert len(processes) >= 2
     assert listening == []
 
 
-def test_passwords_are_asked_for_and_not_shown_by_ps(var: Path) -> None:
-    with servers_over(var) as environment:
-        folder = str(sockets_of(environment) / "servers")
-        with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
-            psycopg2.connect(host=folder, user="tenantry", dbname="tenantry", password="guess")
-        with socket.socket(socket.AF_UNIX) as caller:
-            caller.connect(f"{folder}/valkey.sock")
-            caller.sendall(b"KEYS *\r\n")
-            assert caller.recv(100).startswith(b"-NOAUTH")
-        shown = " ".join(word for process in processes_of(var) for word in process.cmdline())
-        assert not [secret for secret in json.loads((var / "secrets.json").read_text()).values() if secret in shown]
+def test_passwords_are_asked_for_and_not_shown_by_ps(running: Running) -> None:
+    folder = str(sockets_of(running.environment) / "servers")
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        psycopg2.connect(host=folder, user="tenantry", dbname="tenantry", password="guess")
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.connect(f"{folder}/valkey.sock")
+        caller.sendall(b"KEYS *\r\n")
+        assert caller.recv(100).startswith(b"-NOAUTH")
+    shown = " ".join(word for process in processes_of(running.var) for word in process.cmdline())
+    assert not [secret for secret in json.loads((running.var / "secrets.json").read_text()).values() if secret in shown]
 
 
-def test_the_platforms_role_is_no_superuser(var: Path) -> None:
-    with servers_over(var) as environment:
-        assert query(environment, "SELECT usesuper, usecreatedb FROM pg_user WHERE usename = current_user") == [
-            (False, True)
-        ]
-        assert query(environment, "SHOW max_locks_per_transaction") == [("1024",)]
+def test_the_platforms_role_is_no_superuser(running: Running) -> None:
+    assert query(running.environment, "SELECT usesuper, usecreatedb FROM pg_user WHERE usename = current_user") == [
+        (False, True)
+    ]
+    assert query(running.environment, "SHOW max_locks_per_transaction") == [("1024",)]
 
 
-def test_redis_py_and_kombu_understand_the_addresses(var: Path) -> None:
-    with servers_over(var) as environment:
-        assert redis.Redis.from_url(environment["REDIS_URL"]).ping()
-        with kombu.Connection(environment["BROKER_URL"]) as broker:
-            broker.ensure_connection(max_retries=1)
-            assert broker.default_channel.client.ping()  # type: ignore[attr-defined]
+def test_redis_py_and_kombu_understand_the_addresses(running: Running) -> None:
+    assert redis.Redis.from_url(running.environment["REDIS_URL"]).ping()
+    with kombu.Connection(running.environment["BROKER_URL"]) as broker:
+        broker.ensure_connection(max_retries=1)
+        assert broker.default_channel.client.ping()  # type: ignore[attr-defined]
 
 
 def test_data_survives_a_restart(var: Path) -> None:
@@ -267,9 +276,8 @@ def test_programs_below_a_closed_folder_are_copied_and_run(
 
 
 @as_root
-def test_under_root_the_servers_run_as_an_ordinary_user(var: Path) -> None:
-    with servers_over(var):
-        users = {process.uids().effective for process in processes_of(var)}
+def test_under_root_the_servers_run_as_an_ordinary_user(running: Running) -> None:
+    users = {process.uids().effective for process in processes_of(running.var)}
     assert users == {servers_account().uid}
 
 

@@ -127,7 +127,9 @@ def test_a_bad_value_is_one_sentence_and_exit_code_2(stack: Stack, environment: 
 
 
 def test_the_operators_password_is_shown_on_the_first_start_alone(stack: Stack) -> None:
-    manage_py(stack, 'kept.exists() or kept.write_text(json.dumps({"username": "operator", "password": "s3cr3t"}))')
+    manage_py(
+        stack, 'kept.exists() or kept.write_text(json.dumps({"email": "operator@localhost", "password": "s3cr3t"}))'
+    )
     for is_first in (True, False):
         stack.start(WEB, **NO_SERVERS)
         stack.await_line("Ctrl-C stops everything")
@@ -145,6 +147,19 @@ def test_a_failed_set_up_ends_the_stack_and_says_at_what(stack: Stack) -> None:
     assert "no such table" in stack.log
     assert stack.log.splitlines()[-1].startswith("tenantry: Setting up failed at `manage.py upgrade`")
     assert processes_of(stack.var) == []
+
+
+def test_static_files_are_collected_again_only_when_something_changed(stack: Stack) -> None:
+    manage_py(
+        stack, '"collectstatic" in sys.argv and (print("collecting"), kept.with_name("static").mkdir(exist_ok=True))'
+    )
+    stack.root.joinpath("static").mkdir()
+    for change, is_collected in (("a.css", True), (None, False), ("b.css", True)):
+        if change:
+            stack.root.joinpath("static", change).touch()
+        stack.start(WEB, "--", "true", action="run", **NO_SERVERS)
+        assert stack.end() == 0
+        assert ("collecting" in (stack.var / "stack.log").read_text()) is is_collected
 
 
 def manage_py(stack: Stack, line: str) -> None:

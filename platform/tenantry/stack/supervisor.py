@@ -88,18 +88,19 @@ class Supervisor:
         self._children.append(child)
         self._launch(child)
 
-    def run(self, name: str, command: Command, *, output: int | None = None) -> int:
-        """Run a command to its end beside the others and return its exit status, negative for a signal.
+    def run(self, name: str, *commands: Command, output: int | None = None) -> list[int]:
+        """Run commands to their ends, side by side, and return their exit statuses, negative for a signal.
 
-        output: the descriptor it writes to; None sends its lines to the log.
+        output: the descriptor they write to; None sends their lines to the log.
         """
-        process = self._spawn(name, command, output)
+        processes = [self._spawn(name, command, output) for command in commands]
         try:
-            self.wait(lambda: process.has_ended)
+            self.wait(lambda: all(process.has_ended for process in processes))
         finally:
-            process.stop(STOP_GRACE_S[Stage.WEB])
+            for process in processes:
+                process.stop(STOP_GRACE_S[Stage.WEB])
             self.turn(0)
-        return int(process.popen.returncode)
+        return [int(process.popen.returncode) for process in processes]
 
     def wait(self, condition: Callable[[], bool], *, limit_s: float = float("inf"), pause_s: float = 0.1) -> bool:
         """Let the processes run until the condition holds, or `limit_s` has passed, which returns False.

@@ -1,5 +1,6 @@
 """One stack from its start to its end: servers, set-up, processes, and how to reach it."""
 
+import hashlib
 import http.client
 import json
 import os
@@ -20,7 +21,8 @@ from tenantry.stack.servers import START_LIMIT_S, Server, needed_servers, stack_
 from tenantry.stack.supervisor import Child, Stage, StopRequested, Supervisor
 
 READY_LIMIT_S = 180.0
-SET_UP = ("upgrade", "collectstatic --noinput --verbosity 0", "ensure_operator")
+UPGRADE, COLLECT = "upgrade", "collectstatic --noinput --verbosity 0"
+ENSURE_OPERATOR = "ensure_operator --verbosity 0"  # quiet, since `up` says itself how to log in
 COUNTS = (
     "WEB_WORKERS",
     "WEB_THREADS",
@@ -107,9 +109,11 @@ class Run:
         operator = self.folder.file("operator.json")
         is_new = not operator.exists()
         if self.plan.set_up:
-            self._set_up(environment)
+            self._prepare_web(environment)
         for name, line in commands.items():
             self.supervisor.start(Child(name, partial(self._shell, line, environment), stage_of(name)))
+        if self.plan.set_up:
+            self._manage(environment, ENSURE_OPERATOR)  # while the processes start
         is_ready = self.supervisor.wait(partial(answers, self.plan.address), limit_s=READY_LIMIT_S, pause_s=0.2)
         if self.plan.command:
             return self._run_command(environment, is_ready)
@@ -143,10 +147,21 @@ class Run:
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         return {**self.given, **os.environ, **settings, **own, "PATH": programs}
 
-    def _set_up(self, environment: Mapping[str, str]) -> None:
-        for step in SET_UP:
-            argv = (sys.executable, "manage.py", *step.split())
-            status = self.supervisor.run("set-up", Command(argv, self.plan.root, environment))
+    def _prepare_web(self, environment: Mapping[str, str]) -> None:
+        """Do what must be done before a process of the platform starts."""
+        kept, current = self.folder.file("static.collected"), static_fingerprint(self.plan.root, self.folder.path)
+        # Collecting takes seconds of processor time even where nothing has changed.
+        if kept.exists() and kept.read_text() == current and self.folder.file("static").is_dir():
+            self._manage(environment, UPGRADE)
+        else:
+            self._manage(environment, UPGRADE, COLLECT)
+            self.folder.write("static.collected", current)
+
+    def _manage(self, environment: Mapping[str, str], *steps: str) -> None:
+        """Run commands of manage.py side by side."""
+        argvs = [(sys.executable, "manage.py", *step.split()) for step in steps]
+        statuses = self.supervisor.run("set-up", *(Command(argv, self.plan.root, environment) for argv in argvs))
+        for step, status in zip(steps, statuses, strict=True):
             if status:
                 raise StackError(f"Setting up failed at `manage.py {step}`; the last lines of the log say why.")
 
@@ -159,7 +174,7 @@ class Run:
             raise StackError(
                 f"The stack does not answer at {self.plan.url}/readyz; the last lines of its log are above."
             )
-        status = self.supervisor.run("command", Command(self.plan.command, self.plan.root, environment), output=1)
+        (status,) = self.supervisor.run("command", Command(self.plan.command, self.plan.root, environment), output=1)
         return status if status >= 0 else 128 - status
 
     def _greet(self, is_ready: bool, operator: Path, *, show_password: bool) -> None:
@@ -171,7 +186,7 @@ class Run:
         if operator.exists():
             account = json.loads(operator.read_text())
             told = f"password {account['password']}, shown this once and kept" if show_password else "password"
-            self.log.line("stack", f"log in as {account['username']}, {told} in {operator}")
+            self.log.line("stack", f"log in as {account['email']}, {told} in {operator}")
         self.log.line("stack", "Ctrl-C stops everything")
 
 
@@ -213,6 +228,18 @@ def _read_env_file(path: Path) -> dict[str, str]:
         if equals and not line.lstrip().startswith("#"):
             settings[name.strip()] = value.strip().strip("'\"")
     return settings
+
+
+def static_fingerprint(root: Path, var: Path) -> str:
+    """A hash of what decides about the collected static files: the libraries, the settings, and files outside VAR."""
+    digest = hashlib.sha256()
+    for file in (root / "requirements.txt", root / "platform/tenantry/settings.py", root / ".env"):
+        digest.update(file.read_bytes() if file.exists() else b"")
+    files = {*root.glob("static/**/*"), *root.glob("*/static/**/*")}
+    for file in sorted(file for file in files if not file.is_relative_to(var)):
+        status = file.stat()
+        digest.update(f"{file.relative_to(root)} {status.st_size} {status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()
 
 
 def free_port(host: str) -> int:

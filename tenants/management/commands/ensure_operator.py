@@ -28,4 +28,5 @@ class Command(BaseCommand):
         kept.unlink(missing_ok=True)
         with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump({"email": EMAIL, "password": password}, file)
-        self.stdout.write(f"operator made: {EMAIL} with the password {password} (shown once, kept in {kept})")
+        if options["verbosity"]:  # `make up` shows it itself
+            self.stdout.write(f"operator made: {EMAIL} with the password {password} (shown once, kept in {kept})")
