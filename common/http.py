@@ -1,11 +1,13 @@
 """The one form of errors, lists and long work over HTTP."""
 
+import io
 import logging
 import math
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from django.conf import settings
 from django.core.exceptions import (
     BadRequest,
     PermissionDenied,
@@ -19,6 +21,7 @@ from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from rest_framework import exceptions as drf
 from rest_framework.pagination import CursorPagination
+from rest_framework.parsers import JSONParser
 from rest_framework.response import Response
 
 from common import errors
@@ -148,6 +151,19 @@ def flatten(detail: Any, path: str = "") -> dict[str, str]:
 
 def _allow(exc: Exception, context: dict[str, Any]) -> dict[str, str]:
     return {"Allow": ", ".join(context["view"].allowed_methods)} if isinstance(exc, drf.MethodNotAllowed) else {}
+
+
+class JsonParser(JSONParser):
+    """JSON that fits in memory; what is nested too deep for the parser is malformed, not a bug."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+        content = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
+        if len(content) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            raise errors.TooLarge(f"A JSON body has at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.")
+        try:
+            return super().parse(io.BytesIO(content), media_type, parser_context)
+        except RecursionError as error:
+            raise errors.Malformed("The body is nested too deep.") from error
 
 
 class KeysetPagination(CursorPagination):
