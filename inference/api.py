@@ -22,8 +22,8 @@ from inference import lanes, services
 from inference.models import AsyncPrediction
 from inference.predictions import deadline_of
 from inference.routing import route
-from inference.serializers import AsyncPredictionSerializer, FeedbackSerializer
-from tenants.authentication import Caller, authenticate
+from inference.serializers import AsyncPredictionSerializer, FeedbackSerializer, prediction_body
+from tenants.authentication import authenticate, caller_of
 from tenants.job_api import await_end, wait_asked
 from tenants.models import Scope
 
@@ -66,7 +66,7 @@ def _body(request: HttpRequest) -> Mapping[str, Any]:
 
 
 def _accepted(prediction: AsyncPrediction) -> HttpResponse:
-    response = _json(AsyncPredictionSerializer(prediction).data, status=202)
+    response = _json(prediction_body(prediction), status=202)
     response["Location"] = reverse("prediction", args=[prediction.pk])
     return response
 
@@ -85,7 +85,7 @@ class PredictionView(APIView):
         prediction = get_object_or_404(AsyncPrediction.objects.select_related("job"), pk=prediction_id)
         await_end(prediction.job, wait_asked(request))
         prediction.refresh_from_db(fields=["answer"])
-        return Response(AsyncPredictionSerializer(prediction).data)
+        return Response(prediction_body(prediction))
 
 
 class FeedbackView(APIView):
@@ -97,8 +97,7 @@ class FeedbackView(APIView):
     def post(self, request: Request) -> Response:
         serializer = FeedbackSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        caller: Caller = request.auth
-        services.give_feedback(actor=caller.name, **serializer.service_arguments())
+        services.give_feedback(actor=caller_of(request).name, **serializer.service_arguments())
         return Response(serializer.data, status=201)
 
 

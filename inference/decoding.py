@@ -186,7 +186,7 @@ def _check_names(columns: Mapping[str, Any], signature: Signature) -> None:
 def _typed(values: list[Any], field: Field, place: Any) -> np.ndarray:
     """The values as a one-dimensional array of the field's dtype; missing ones as NaN, or None among strings."""
     kinds = set(map(type, values))
-    allowed = {str} if field.dtype == STRING else set(NUMBERS)
+    allowed: set[type] = {str} if field.dtype == STRING else set(NUMBERS)
     if field.nullable:
         allowed.add(NONE)
     if not kinds <= allowed:

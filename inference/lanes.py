@@ -28,7 +28,7 @@ QUEUED_TASK = "inference.predict_queued"
 
 
 @cache
-def valkey() -> "redis.Redis[bytes]":
+def valkey() -> redis.Redis:
     """The process's client of Valkey; its pool is safe among threads."""
     return redis.Redis.from_url(settings.REDIS_URL)
 
@@ -91,7 +91,7 @@ def _sealed(error: PlatformError) -> dict[str, Any]:
     }
 
 
-def _opened(reply: bytes) -> dict[str, Any]:
+def _opened(reply: bytes | str) -> dict[str, Any]:
     """The answer in a reply, or the error that it carries, raised."""
     content: dict[str, Any] = orjson.loads(reply)
     if kind := content.pop("error_kind", None):

@@ -7,8 +7,9 @@ What comes back is a connection to the confined runner that holds the version; n
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
+from django.core.cache import caches
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 
 from runtimes.client import HostClient, HostStats, LoadRequest, Runner
@@ -24,6 +25,11 @@ def client_of(address: str) -> HostClient:
         with _clients_lock:
             client = _clients.setdefault(address, HostClient(address))
     return client
+
+
+def model_pool() -> "ModelPool":
+    """The machine's pool, as the settings name it."""
+    return cast(ModelPool, caches["models"])
 
 
 class ModelPool(BaseCache):

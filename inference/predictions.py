@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.cache import caches
 
 from common.errors import Conflict, Invalid, PlatformError, TimedOut, Unavailable
 from inference.decoding import decode
+from inference.pool import model_pool
 from models_registry.loading import load_request, pool_key
 from models_registry.models import ModelVersion
 from runtimes import errors as faults
@@ -30,7 +30,7 @@ def predict(version: ModelVersion, model_name: str, body: Mapping[str, Any], dea
     signature = Signature.from_json(version.signature)
     decoded = decode(body, signature)
     with faults_as_errors():
-        runner = caches["models"].get_or_set(pool_key(current_tenant(), version), lambda: load_request(version))
+        runner = model_pool().get_or_set(pool_key(current_tenant(), version), lambda: load_request(version))
         prediction = runner.predict(
             decoded.batch,
             probabilities=bool(body.get("probabilities")),

@@ -13,8 +13,10 @@ class AsyncPredictionSerializer(JobSerializer):
 
     answer = serializers.JSONField(allow_null=True, read_only=True)
 
-    def to_representation(self, instance: AsyncPrediction) -> dict[str, Any]:  # type: ignore[override]
-        return {**JobSerializer(instance.job).data, "answer": instance.answer}
+
+def prediction_body(prediction: AsyncPrediction) -> dict[str, Any]:
+    """A prediction as `AsyncPredictionSerializer` describes it."""
+    return {**JobSerializer(prediction.job).data, "answer": prediction.answer}
 
 
 class FeedbackSerializer(serializers.Serializer[Feedback]):

@@ -32,7 +32,7 @@ class TenantClient(Client):
         mount(environ)
         return environ
 
-    def generic(self, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+    def generic(self, method: str, path: str, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         return super().generic(method, f"{self.base_path}/{path.lstrip('/')}", *args, **kwargs)
 
     def post_json(self, path: str, body: Any = None, **extra: Any) -> Any:

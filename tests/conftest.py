@@ -19,7 +19,8 @@ def django_db_setup(django_db_blocker: Any) -> None:
     from tenants import provisioning, services
 
     # The manifest of the real storage is written by collectstatic, which tests do not run.
-    settings.STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
+    settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+    settings.STATIC_ROOT.mkdir(exist_ok=True)
     with django_db_blocker.unblock():
         list(provisioning.upgrade())
         for tenant_id in ("acme", "globex"):
@@ -57,7 +58,7 @@ def committed_tenant(django_db_setup: None, django_db_blocker: Any) -> Iterator[
             tenant_id=tenant_id, name=tenant_id, admin_email=f"admin@{tenant_id}.test", actor="tests"
         )
         yield made.tenant
-        connection.set_schema_to_public()
+        connection.set_schema_to_public()  # type: ignore[attr-defined]  # django-tenants' own
         services.delete_tenant(tenant=made.tenant, confirm=tenant_id, actor="tests")
         connection.close()
 
@@ -102,4 +103,4 @@ def _no_tenant_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
     if "django_db_setup" in request.fixturenames:
         from django.db import connection
 
-        connection.set_schema_to_public()
+        connection.set_schema_to_public()  # type: ignore[attr-defined]

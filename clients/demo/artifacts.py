@@ -79,7 +79,7 @@ def digits_state_dict(table: Table) -> bytes:
     pixels, labels = torch.tensor(table.train_x, dtype=torch.float32), torch.tensor(table.train_y)
     for _ in range(120):
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(network(pixels), labels).backward()
+        torch.nn.functional.cross_entropy(network(pixels), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     file = io.BytesIO()
     torch.save(network.state_dict(), file)

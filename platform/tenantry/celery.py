@@ -53,6 +53,6 @@ app.conf.update(
 app.autodiscover_tasks(["tenants", "models_registry", "training", "inference"])
 
 
-@setup_logging.connect  # type: ignore[untyped-decorator]
+@setup_logging.connect
 def keep_django_logging(**_: object) -> None:
     """Workers log as the web processes do: connecting here keeps Celery from configuring logs of its own."""

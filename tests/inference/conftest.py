@@ -31,6 +31,7 @@ def ready_version(model_host: str) -> Callable[..., Any]:
                 model_name=model_name, files=[file], actor="tests", create=True, **options
             )
             job = version.inspection_job
+            assert job is not None
             job.claim("tests")
             execution.inspect(job)
             version.refresh_from_db()

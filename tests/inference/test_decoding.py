@@ -41,11 +41,12 @@ def test_every_form_gives_the_same_array(body):
     decoded = decode(body, TENSOR)
     assert decoded.row_count == 2
     np.testing.assert_array_equal(decoded.batch, [[1, 2, 3], [4, 5.5, 1]])
-    assert decoded.batch.dtype == np.float64
+    assert np.asarray(decoded.batch).dtype == np.float64
 
 
 def test_an_image_keeps_its_shape():
     decoded = decode({"instances": [[[1, 2], [3, 4]]]}, IMAGES)
+    assert isinstance(decoded.batch, np.ndarray)
     assert decoded.batch.shape == (1, 2, 2)
     assert decoded.batch.dtype == np.float32
 

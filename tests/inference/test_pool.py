@@ -6,6 +6,8 @@ import sys
 import pytest
 from django.core.cache import caches
 
+from inference.pool import model_pool
+
 from models_registry.loading import load_request, pool_key
 from tenants.scope import tenant_scope
 
@@ -13,7 +15,7 @@ from tenants.scope import tenant_scope
 def test_a_runner_is_had_once_and_kept(acme, serving):
     with tenant_scope(acme):
         key = pool_key(acme, serving)
-        pool = caches["models"]
+        pool = model_pool()
         pool.delete(key)
         loads = pool.stats().loads
         for _ in range(3):

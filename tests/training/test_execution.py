@@ -208,7 +208,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(tenant, client):
 
 def test_a_lease_lost_at_the_last_moment_leaves_no_version(acme, scientist, monkeypatch):
     run = submitted(acme, scientist)
-    store_bundle = execution.store_bundle
+    store_bundle = execution.store_bundle  # type: ignore[attr-defined]
 
     def stored_while_another_claims(files):
         bundle = store_bundle(files)
@@ -253,6 +253,7 @@ def kill_the_fit(model_host):
     """Kill the runner that fits now, as the kernel would for want of memory."""
     zygotes = set(HostClient(model_host).stats().zygotes.values())
     host = psutil.Process(next(iter(zygotes))).parent()
+    assert host is not None
     runners = [child for child in host.children() if child.pid not in zygotes]
     assert len(runners) == 1
     os.kill(runners[0].pid, signal.SIGKILL)
@@ -414,7 +415,7 @@ def test_a_deleted_version_is_not_decided_about(acme, scientist):
 def test_a_decision_holds_against_what_serves_when_it_is_written(acme, scientist, monkeypatch):
     plain = trained(acme, scientist)
     run = trained(acme, scientist, **FIRST)
-    decide = execution.decide
+    decide = execution.decide  # type: ignore[attr-defined]
 
     def decided_while_somebody_activates(criterion, candidate, active):
         decision = decide(criterion, candidate, active)
