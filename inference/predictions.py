@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-
 from common.errors import Conflict, Invalid, PlatformError, TimedOut, Unavailable
 from inference.decoding import decode
 from inference.pool import model_pool

@@ -7,7 +7,6 @@ import pytest
 from django.core.cache import caches
 
 from inference.pool import model_pool
-
 from models_registry.loading import load_request, pool_key
 from tenants.scope import tenant_scope
 
