@@ -92,10 +92,11 @@ def die_with_parent(number: signal.Signals) -> Callable[[], None]:
     subprocess runs it after the change of user, which would undo it.
     """
     parent = os.getpid()
+    return lambda: tie_to(parent, number)
 
-    def before_exec() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, int(number))
-        if os.getppid() != parent:  # it died between fork and prctl
-            os._exit(1)
 
-    return before_exec
+def tie_to(parent: int, number: signal.Signals) -> None:
+    """Have the kernel send this process a signal when `parent`, which must be its parent, ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, int(number))
+    if os.getppid() != parent:  # it died before the kernel was told
+        os._exit(1)
