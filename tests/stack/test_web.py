@@ -14,16 +14,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def answers(url: str) -> bool:
+    """Whether anything answers; the session's own database has no tables, so it may be an error."""
     try:
-        return requests.get(url, timeout=5).status_code < 500
+        requests.get(url, timeout=5)
     except requests.RequestException:
         return False
+    return True
 
 
 def test_a_killed_granian_takes_its_workers_along() -> None:
     port = str(free_port("127.0.0.1"))
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "tenantry.wsgi:application", "--port", port]
-    granian = subprocess.Popen(command, cwd=ROOT)
+    granian = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: answers(f"http://127.0.0.1:{port}/healthz"))
         workers = psutil.Process(granian.pid).children(recursive=True)
