@@ -141,12 +141,19 @@ def as_platform_error(exc: Exception) -> errors.PlatformError | None:
 def flatten(detail: Any, path: str = "") -> dict[str, str]:
     """DRF's nested error details as one sentence a field path."""
     if isinstance(detail, Mapping):
-        items = [(f"{path}.{key}" if path else str(key), value) for key, value in detail.items()]
+        items = [(_joined(path, key), value) for key, value in detail.items()]
     elif isinstance(detail, list) and any(isinstance(item, list | Mapping) for item in detail):
         items = [(f"{path}[{index}]", value) for index, value in enumerate(detail) if value]
     else:
         return {path or "body": " ".join(map(str, detail)) if isinstance(detail, list) else str(detail)}
     return {key: text for name, value in items for key, text in flatten(value, name).items()}
+
+
+def _joined(path: str, key: object) -> str:
+    """`parts[1].size`; DRF keys the faults of a list by their numbers."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else str(key)
 
 
 def _allow(exc: Exception, context: dict[str, Any]) -> dict[str, str]:

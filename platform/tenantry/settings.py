@@ -27,8 +27,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- who owns which tables: shared ones in the public schema, a tenant's own in its schema ---------------------------
 SHARED_APPS = [
+    "tenants",  # first, since django-tenants has a command `delete_tenant`, too
     "django_tenants",
-    "tenants",
     "tenantry",
     "unfold",
     "django.contrib.admin",
