@@ -34,8 +34,8 @@ def valkey() -> redis.Redis:
 
 
 def answer(route: Route, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-    """The answer to a predict body, over the lane that the deployment or the platform asks for."""
-    lane = route.lane or settings.PREDICTION_LANE
+    """The answer to a predict body, over the lane that the deployment, the tenant or else the platform asks for."""
+    lane = route.lane or current_tenant().lane or settings.PREDICTION_LANE
     if lane == "queue" or not settings.MODELS_SOCKET:
         return _queued(route, body, deadline)
     return predictions.predict(route.version, route.model_name, body, deadline)

@@ -28,6 +28,14 @@ def test_the_active_version_answers(client):
     assert "probabilities" not in body
 
 
+def test_the_tenants_lane_is_taken(client, acme):
+    acme.lane = "queue"
+    acme.save()
+    body = {"instances": ROWS, "deadline_ms": 100}
+    answer = client.post_json("api/v1/models/churn/predict", body)
+    assert (answer.status_code, error_of(answer)) == (504, "deadline_exceeded")  # no worker runs here
+
+
 def test_probabilities_come_with_their_classes(client):
     body = client.post_json("api/v1/models/churn/predict", {"instances": ROWS, "probabilities": True}).json()
     assert body["classes"] == ["no", "yes"]
