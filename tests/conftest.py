@@ -20,7 +20,7 @@ def django_db_setup(django_db_blocker: Any) -> None:
 
     # The manifest of the real storage is written by collectstatic, which tests do not run.
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
-    settings.STATIC_ROOT.mkdir(exist_ok=True)
+    Path(settings.STATIC_ROOT).mkdir(exist_ok=True)
     with django_db_blocker.unblock():
         list(provisioning.upgrade())
         for tenant_id in ("acme", "globex"):
