@@ -189,9 +189,10 @@ class HostClient:
         """A connection to the host, for work that takes several messages."""
         return HostConversation(self._path)
 
-    def _lease(self, key: str, loader: Callable[[], LoadRequest]) -> Way:
+    def _lease(self, key: str, loader: Callable[[], LoadRequest], lost: int = 0) -> Way:
+        """The way to a version's runner; lost: the generation of the one that this client cannot reach any more."""
         with HostConversation(self._path) as host:
-            answer = host.ask({"op": "lease", "key": key}, (), LEASE_SECONDS)
+            answer = host.ask({"op": "lease", "key": key, "lost": lost}, (), LEASE_SECONDS)
             if answer.get("load"):
                 answer = _send_bundle(host, loader())
         return Way(answer["path"], answer["generation"], Limits.from_json(answer["limits"]))
@@ -201,10 +202,10 @@ class HostClient:
         if self._ways.get(key) == used:
             self._ways.pop(key, None)
 
-    def _way(self, key: str, loader: Callable[[], LoadRequest]) -> Way:
+    def _way(self, key: str, loader: Callable[[], LoadRequest], lost: int = 0) -> Way:
         way = self._ways.get(key)
         if way is None:
-            way = self._ways[key] = self._lease(key, loader)
+            way = self._ways[key] = self._lease(key, loader, lost)
         return way
 
     def _connection(self, key: str, way: Way) -> RunnerConnection:
@@ -330,8 +331,9 @@ class Runner:
         """
         deadline = time.monotonic() + deadline_s
         rows = _rows(batch)
+        lost = 0
         for is_last in (False, True):
-            way = self._client._way(self._key, self._loader)
+            way = self._client._way(self._key, self._loader, lost)
             if rows > way.limits.rows:
                 raise ModelError(f"A request may have at most {way.limits.rows} rows.", "too_many_rows")
             try:
@@ -339,6 +341,7 @@ class Runner:
             except (EndOfStream, OSError):
                 self._client._disconnect(self._key)
                 self._client._forget(self._key, way)
+                lost = way.generation
                 if is_last:
                     raise RunnerDied("The model's runner died while it predicted.") from None
         raise AssertionError("unreachable")

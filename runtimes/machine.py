@@ -32,6 +32,7 @@ WATCH_SECONDS = 1.0
 REPORT_GRACE_SECONDS = 2.0
 IDLE_CPU_SECONDS = 2.0
 LAST_WORD_SECONDS = 1.0
+LOST_SECONDS = 0.2
 MIN_PATIENCE_SECONDS = 0.25
 DEFAULT_LIBRARY_SET = "sklearn"
 log = logging.getLogger("runtimes.host")
@@ -132,6 +133,12 @@ class Machine:
         if fault is None and has_ended:
             fault = job.explain(ending)
         return _usage(ending, peak_bytes, fault) | {"libraries": self.zygotes.get(job.library_set).libraries}
+
+    def mourn(self, key: str, generation: int) -> None:
+        """Give a runner that a client lost a moment to be gone: its sockets close before its process has ended."""
+        resident = self.pool.find(key)
+        if resident is not None and resident.generation == generation:
+            resident.child.wait(LOST_SECONDS)
 
     def judge(self, key: str, generation: int, *, is_protocol_fault: bool, waited_seconds: float) -> None:
         """Act on a client's complaint: a liar is ended at once, a silent runner when its time for a call is over."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -30,6 +29,7 @@ class Resident:
     calls: int = 0
     in_flight: int = 0
     loaded_at: float = field(default_factory=time.time)
+    used_at: float = field(default_factory=time.monotonic)
     reported_at: float = field(default_factory=time.monotonic)
     cpu_seconds: float = 0.0
     idle_cpu_seconds: float = 0.0
@@ -64,7 +64,7 @@ class Pool:
         self.pinned: set[str] = set()
         self._release = release
         self._changed = threading.Condition()
-        self._residents: OrderedDict[str, Resident] = OrderedDict()
+        self._residents: dict[str, Resident] = {}
         self._loading: set[str] = set()
         self._failures: dict[str, tuple[RuntimeFault, float]] = {}
 
@@ -83,7 +83,7 @@ class Pool:
                 resident = self._alive(key)
                 if resident is not None:
                     self.counters.hits += not missed
-                    self._residents.move_to_end(key)
+                    resident.used_at = time.monotonic()
                     return resident
                 self.counters.misses += not missed
                 missed = True
@@ -153,10 +153,10 @@ class Pool:
     def residents(self) -> list[Resident]:
         """Every resident version, the one that goes next first."""
         with self._changed:
-            return list(self._residents.values())
+            return self._by_use()
 
-    def report(self, key: str, generation: int, calls: int, in_flight: int) -> None:
-        """Note what a client did with a version since it last said so."""
+    def report(self, key: str, generation: int, calls: int, in_flight: int, used_at: float) -> None:
+        """Note what a client did with a version since it last said so; used_at is of this machine's monotonic clock."""
         with self._changed:
             resident = self._residents.get(key)
             if resident is None or resident.generation != generation:
@@ -164,7 +164,7 @@ class Pool:
             resident.calls += calls
             resident.in_flight = in_flight
             resident.reported_at = time.monotonic()
-            self._residents.move_to_end(key)
+            resident.used_at = max(resident.used_at, min(used_at, resident.reported_at))
 
     def remeasure(self) -> None:
         """Read every runner's memory again, drop the dead, and evict what no longer fits."""
@@ -199,7 +199,7 @@ class Pool:
     def _make_room(self, newcomer: Resident | None) -> list[Resident]:
         """The versions to evict, already taken out, so that the newcomer fits; none is taken when it cannot."""
         victims: list[Resident] = []
-        candidates = [resident for resident in self._residents.values() if resident.key not in self.pinned]
+        candidates = [resident for resident in self._by_use() if resident.key not in self.pinned]
         everyone = [*self._residents.values(), *([newcomer] if newcomer else [])]
         for tenant in {resident.tenant for resident in everyone}:
             own = [resident for resident in everyone if resident.tenant == tenant]
@@ -214,6 +214,9 @@ class Pool:
         for victim in victims:
             del self._residents[victim.key]
         return victims
+
+    def _by_use(self) -> list[Resident]:
+        return sorted(self._residents.values(), key=lambda resident: resident.used_at)
 
     def _drop(self, residents: list[Resident]) -> None:
         self.counters.evictions += len(residents)

@@ -31,6 +31,7 @@ class Reporter:
         self._lock = threading.Lock()
         self._calls: dict[Runner, int] = {}
         self._in_flight: dict[Runner, int] = {}
+        self._used_at: dict[Runner, float] = {}
         self._has_news = threading.Event()
         self._pid = 0
 
@@ -47,6 +48,7 @@ class Reporter:
             with self._lock:
                 self._calls[runner] = self._calls.get(runner, 0) + 1
                 self._in_flight[runner] -= 1
+                self._used_at[runner] = time.monotonic()
 
     def _wake(self) -> None:
         if self._pid != os.getpid():  # first call of the process; a fork has no thread of its own yet
@@ -73,6 +75,11 @@ class Reporter:
             calls, self._calls = self._calls, {}
             busy = {runner: count for runner, count in self._in_flight.items() if count > 0}
             self._in_flight = dict(busy)
+            used_at, self._used_at = self._used_at, {}
         if busy:
             self._has_news.set()
-        return [[*runner, calls.get(runner, 0), busy.get(runner, 0)] for runner in calls.keys() | busy.keys()]
+        now = time.monotonic()
+        return [
+            [*runner, calls.get(runner, 0), busy.get(runner, 0), used_at.get(runner, now)]
+            for runner in calls.keys() | busy.keys()
+        ]

@@ -105,6 +105,7 @@ class Session:
     def _lease(self, request: Request, fds: list[int]) -> Answer:
         """The way to a resident version, or the duty to send its bundle and then the way to it."""
         key = str(request["key"])
+        self._machine.mourn(key, int(request.get("lost", 0)))
         resident = self._machine.pool.lease(key)
         if resident is not None:
             return _way_to(resident)
@@ -166,8 +167,8 @@ class Session:
         return {}
 
     def _report(self, request: Request, fds: list[int]) -> Answer:
-        for key, generation, calls, in_flight in request["used"]:
-            self._machine.pool.report(key, generation, calls, in_flight)
+        for key, generation, calls, in_flight, used_at in request["used"]:
+            self._machine.pool.report(key, generation, calls, in_flight, used_at)
         return {}
 
     def _find(self, request: Request, fds: list[int]) -> Answer:

@@ -1,61 +1,73 @@
-"""A model host of its own for these tests, and small fitted models."""
+"""Model hosts for these tests, small fitted models, and loaders of them."""
 
 from __future__ import annotations
 
 import io
 import os
 import pickle
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from sklearn.linear_model import LogisticRegression
 
 from runtimes.bundle import pack
 from runtimes.client import HostClient, LoadRequest
 from runtimes.limits import Limits
+from tests.runtimes import hosts
 
-ROOT = Path(__file__).parents[2]
+settings.register_profile("shared-cores", deadline=None, max_examples=60)
+settings.load_profile("shared-cores")
 
-
-def start_host(folder: Path, *arguments: str, **options: Any) -> tuple[subprocess.Popen[bytes], HostClient]:
-    """A running model host and a client of it."""
-    path = folder / "models.sock"
-    command = [sys.executable, "-m", "runtimes.host", "--socket", str(path), *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, **options)
-    deadline = time.monotonic() + 20
-    while not path.exists():
-        assert process.poll() is None, "the model host ended"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return process, HostClient(f"unix:{path}")
+Load = Callable[..., Callable[[], LoadRequest]]
+SIGNATURE = {"layout": "tensor", "inputs": [{"name": "input", "dtype": "float64", "shape": [-1, 4]}], "outputs": []}
 
 
-def bundle_of(files: Mapping[str, bytes]) -> int:
-    """A descriptor of a packed bundle with no name; the caller closes it."""
+def bundle_of(files: Mapping[str, bytes] | bytes) -> int:
+    """A read-only descriptor of a packed bundle that has no name; the taker closes it."""
+    named = {"model.pkl": files} if isinstance(files, bytes) else files
     with tempfile.TemporaryFile() as out:
-        pack([(path, io.BytesIO(data), len(data)) for path, data in files.items()], out)
+        pack([(path, io.BytesIO(data), len(data)) for path, data in named.items()], out)
         return os.open(f"/proc/self/fd/{out.fileno()}", os.O_RDONLY)
 
 
-@pytest.fixture(scope="session")
-def host_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="tnt") as folder:
-        yield Path(folder)
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path, for sockets."""
+    with tempfile.TemporaryDirectory(prefix="tnt") as name:
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")
-def client(host_folder: Path) -> Iterator[HostClient]:
-    process, client = start_host(host_folder)
-    yield client
-    process.terminate()
-    assert process.wait(10) == 0
+def client() -> Iterator[HostClient]:
+    """A client of the session's host, which runs as the user who runs the tests."""
+    with tempfile.TemporaryDirectory(prefix="tnt") as name:
+        process, client = hosts.start(Path(name))
+        yield client
+        hosts.stop(process)
+
+
+@pytest.fixture(scope="session")
+def ordinary_client() -> Iterator[HostClient]:
+    """A client of a host of an ordinary user, where the tests run as root and can start one."""
+    if not hosts.can_open_namespaces():
+        pytest.skip("needs root, to become an ordinary user with the interpreter in reach")
+    with tempfile.TemporaryDirectory(prefix="tnt") as name:
+        process, client = hosts.start_as_ordinary_user(Path(name))
+        yield client
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(params=["own user", "ordinary user"])
+def any_client(request: pytest.FixtureRequest) -> HostClient:
+    """A client of each kind of host in turn."""
+    client: HostClient = request.getfixturevalue("client" if request.param == "own user" else "ordinary_client")
+    return client
 
 
 @pytest.fixture(scope="session")
@@ -70,17 +82,15 @@ def classifier(iris_like: tuple[np.ndarray, np.ndarray]) -> LogisticRegression:
     return LogisticRegression().fit(*iris_like)
 
 
-Load = Callable[..., Callable[[], LoadRequest]]
-
-
 @pytest.fixture
 def load_request() -> Load:
-    """Makes a loader for a pickled model, or for a bundle's files."""
+    """Makes a loader for a model, or for the bytes of its file."""
 
     def make(
         model: Any, *, format_name: str = "sklearn", tenant: str = "acme", limits: Limits | None = None, **options: Any
     ) -> Callable[[], LoadRequest]:
-        files = model if isinstance(model, dict) else {"model.pkl": pickle.dumps(model)}
-        return lambda: LoadRequest(bundle_of(files), tenant, format_name, options, limits or Limits())
+        data = model if isinstance(model, bytes) else pickle.dumps(model)
+        declared = {"signature": SIGNATURE, **options}
+        return lambda: LoadRequest(bundle_of(data), tenant, format_name, declared, limits or Limits())
 
     return make

@@ -10,15 +10,11 @@ import numpy as np
 from runtimes.client import HostClient
 from tests.runtimes.conftest import Load, bundle_of
 
-SIGNATURE = {"layout": "tensor", "inputs": [{"name": "input", "dtype": "float64", "shape": [-1, 4]}], "outputs": []}
 
-
-def test_an_inspection_finds_the_signature(client: HostClient, classifier: Any) -> None:
+def test_an_inspection_finds_the_signature(any_client: HostClient, classifier: Any) -> None:
     stages: list[str] = []
 
-    found = client.inspect(
-        bundle_of({"model.pkl": pickle.dumps(classifier)}), tenant="acme", metadata={}, on_stage=stages.append
-    )
+    found = any_client.inspect(bundle_of(pickle.dumps(classifier)), tenant="acme", metadata={}, on_stage=stages.append)
 
     assert (found.format, found.task, found.type_name) == ("sklearn", "classification", "LogisticRegression")
     assert found.signature.inputs[0].shape == (-1, 4)
@@ -27,10 +23,10 @@ def test_an_inspection_finds_the_signature(client: HostClient, classifier: Any) 
 
 
 def test_predictions_equal_the_models_own(
-    client: HostClient, classifier: Any, iris_like: tuple[np.ndarray, np.ndarray], load_request: Load
+    any_client: HostClient, classifier: Any, iris_like: tuple[np.ndarray, np.ndarray], load_request: Load
 ) -> None:
     rows, _ = iris_like
-    runner = client.runner("equal", load_request(classifier, signature=SIGNATURE))
+    runner = any_client.runner("equal", load_request(classifier))
 
     prediction = runner.predict(rows, probabilities=True, deadline_s=10)
 

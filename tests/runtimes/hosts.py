@@ -1,0 +1,111 @@
+"""Starting model hosts: as the user who runs the tests, and as an ordinary user without any capability."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from runtimes.client import HostClient
+from runtimes.errors import HostUnavailable
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 65_534
+START_SECONDS = 30.0
+
+
+def command(socket_path: Path, *arguments: str) -> list[str]:
+    """The command line of a model host."""
+    return [sys.executable, "-m", "runtimes.host", "--socket", str(socket_path), *arguments]
+
+
+def start(folder: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], HostClient]:
+    """A running model host and a client of it."""
+    path = folder / "models.sock"
+    process = subprocess.Popen(command(path, *arguments), cwd=ROOT)
+    wait_for(path, process)
+    return process, HostClient(f"unix:{path}")
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the host listens."""
+    deadline = time.monotonic() + START_SECONDS
+    while not _answers(path):
+        assert process.poll() is None, "the model host ended"
+        assert time.monotonic() < deadline, "the model host does not listen"
+        time.sleep(0.02)
+
+
+def _answers(path: Path) -> bool:
+    try:
+        HostClient(str(path)).stats()
+    except HostUnavailable:
+        return False
+    return True
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a host as its supervisor does."""
+    process.terminate()
+    assert process.wait(20) == 0
+
+
+def start_as_ordinary_user(folder: Path) -> tuple[subprocess.Popen[bytes], HostClient]:
+    """A host of an unprivileged user with no capability, whose interpreter and packages everybody may read.
+
+    Where they lie below a folder that is closed to others (root's home), the host sees the same paths through a mount
+    namespace in which the folders above are open; nothing of the machine is changed.
+    """
+    os.chown(folder, NOBODY, NOBODY)
+    user = f"--reuid={NOBODY} --regid={NOBODY} --clear-groups --inh-caps=-all --bounding-set=-all"
+    path = folder / "models.sock"
+    line = shlex.join(command(path))
+    script = f"{_mounts(folder)}\ncd /\nexec setpriv {user} env PYTHONPATH={ROOT} {line}"
+    process = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sh", "-ec", script])
+    wait_for(path, process)
+    return process, HostClient(f"unix:{path}")
+
+
+def _mounts(folder: Path) -> str:
+    """The shell lines that open the way to the interpreter and the package for everybody, in this namespace alone."""
+    leaves = {Path(sys.base_prefix), Path(sys.prefix), ROOT / "runtimes"}
+    closed = {blocked for leaf in leaves if (blocked := _closed_above(leaf)) is not None}
+    wanted = {leaf: folder / f"leaf{number}" for number, leaf in enumerate(sorted(leaves)) if _closed_above(leaf)}
+    keep = [f"mkdir -p {aside} && mount --bind {leaf} {aside}" for leaf, aside in wanted.items()]
+    cover = [f"mount -t tmpfs -o mode=755 tmpfs {blocked}" for blocked in sorted(closed)]
+    back = [f"mkdir -p {leaf} && mount --bind {aside} {leaf}" for leaf, aside in wanted.items()]
+    return "\n".join([*keep, *cover, *back])
+
+
+def _closed_above(leaf: Path) -> Path | None:
+    """The topmost folder above that others may not pass through."""
+    return next((parent for parent in reversed(leaf.parents) if not parent.stat().st_mode & 0o001), None)
+
+
+def can_open_namespaces() -> bool:
+    """Whether the second kind of host can be started here."""
+    if os.getuid() != 0:
+        return False
+    return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs (a zombie does not)."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def eventually(claim: Callable[[], object], seconds: float = 5.0) -> bool:
+    """Whether the claim, a function, becomes true within the time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if claim():
+            return True
+        time.sleep(0.02)
+    return False

@@ -1,0 +1,177 @@
+"""Models that answer what they must not, or nothing; the client believes none of it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtimes.client import HostClient, Runner
+from runtimes.errors import DeadlineExceeded, ModelError, ProtocolFault, RunnerDied
+from runtimes.limits import MIB, Limits
+from tests.runtimes import hosts
+from tests.runtimes.conftest import Load
+from tests.runtimes.payloads import predicting
+
+ROWS = np.zeros((3, 2))
+SIGNATURE = {"layout": "tensor", "inputs": [{"name": "x", "dtype": "float64", "shape": [-1, 2]}], "outputs": []}
+LIMITS = Limits(memory_bytes=512 * MIB, call_seconds=1.0, reply_bytes=MIB)
+
+# what a model's code sees of its runner: client connections are the descriptors above the ones it was born with
+FORGE = """
+import msgpack, struct, stat, time
+def forge(header, body=b"", claimed=None):
+    packed = msgpack.packb(header)
+    head = struct.pack("<IIQ", 1, len(packed), len(body) if claimed is None else claimed)
+    data = head + packed + bytes(-len(packed) % 16) + body
+    for fd in range(6, 20):
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                os.write(fd, data)
+        except OSError:
+            pass
+"""
+
+
+def claim(*entry: object, body: str = "bytes(32)") -> str:
+    """Code that answers the first request with one output, described as given."""
+    return f'forge({{"id": 1, "ok": True, "outputs": [{list(entry)!r}]}}, {body})'
+
+
+LIES = {
+    "a frame of a terabyte": 'forge({"id": 1, "ok": True}, claimed=1 << 40)',
+    "a frame over the reply cap": 'forge({"id": 1, "ok": True}, claimed=2 << 20)',
+    "another question's id": claim("prediction", "int64", [3], 24).replace('"id": 1', '"id": 999'),
+    "no id": claim("prediction", "int64", [3], 24).replace('"id": 1, ', ""),
+    "a row too few": claim("prediction", "int64", [2], 16),
+    "a row too many": claim("prediction", "int64", [4], 32),
+    "an object dtype": claim("prediction", "O", [3], 24),
+    "a wide string dtype": claim("prediction", "<U99999999", [3], 24),
+    "fewer bytes than its shape": claim("prediction", "int64", [3, 9], 24),
+    "more bytes than its frame": claim("prediction", "int64", [3], 2400),
+    "strings that lie about their lengths": claim("prediction", "string", [3], 16, body='b"\\xff\\x7f" * 8'),
+    "no outputs": 'forge({"id": 1, "ok": True, "outputs": []})',
+    "outputs that are no list": 'forge({"id": 1, "ok": True, "outputs": 5})',
+    "an error of another kind": 'forge({"id": 1, "ok": False, "fault": {"kind": "HostUnavailable", "message": "x"}})',
+    "an error that is no map": 'forge({"id": 1, "ok": False, "fault": 5})',
+    "a header that is no map": "forge([1, 2])",
+    "a header of garbage": "[os.write(fd, b'\\xc1' * 64) for fd in range(6, 7)]",
+    "a header with an extension type": 'forge({"id": msgpack.ExtType(5, b"x"), "ok": True})',
+}
+
+
+@pytest.fixture
+def neighbour(client: HostClient, classifier: Any, load_request: Load) -> Any:
+    runner = client.runner("neighbour", load_request(classifier, tenant="globex"))
+    yield runner
+    assert runner.predict(np.zeros((1, 4)), deadline_s=10).outputs["prediction"].tolist() == [0]
+
+
+def hostile(client: HostClient, load_request: Load, code: str, key: str, limits: Limits = LIMITS) -> Runner:
+    return client.runner(key, load_request(predicting(code), signature=SIGNATURE, limits=limits))
+
+
+def is_gone(client: HostClient, key: str) -> bool:
+    return hosts.eventually(lambda: not client.resident(key))
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_is_a_protocol_fault_and_ends_the_runner(
+    client: HostClient, neighbour: Runner, load_request: Load, lie: str
+) -> None:
+    runner = hostile(client, load_request, FORGE + LIES[lie] + "\ntime.sleep(60)", lie)
+
+    with pytest.raises(ProtocolFault):
+        runner.predict(ROWS, deadline_s=10)
+
+    assert is_gone(client, lie)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    {
+        "a hung model": "while True: pass",
+        "a sleeping model": "import time; time.sleep(600)",
+        "a slow drip": FORGE + "forge({'id': 1, 'ok': True}, claimed=1000)\nwhile True: forge({}); time.sleep(0.1)",
+    }.items(),
+)
+def test_a_model_that_does_not_answer_is_ended(
+    client: HostClient, neighbour: Runner, load_request: Load, name: str, code: str
+) -> None:
+    runner = hostile(client, load_request, code, name)
+    started = time.monotonic()
+
+    with pytest.raises((DeadlineExceeded, ProtocolFault)):
+        runner.predict(ROWS, deadline_s=0.6)
+
+    assert time.monotonic() - started < 2
+    assert is_gone(client, name)
+
+
+def test_a_slow_model_within_its_time_is_not_ended(client: HostClient, load_request: Load) -> None:
+    limits = Limits(call_seconds=30.0)
+    code = "import time; time.sleep(0.5); return [1] * len(rows)"
+    runner = hostile(client, load_request, code, "slow", limits)
+
+    with pytest.raises(DeadlineExceeded):
+        runner.predict(ROWS, deadline_s=0.1)
+
+    assert runner.predict(ROWS, deadline_s=10).outputs["prediction"].tolist() == [1, 1, 1]
+
+
+def test_a_model_that_raises_fails_its_request_alone(client: HostClient, load_request: Load) -> None:
+    code = "if rows[0, 0] > 0: raise ValueError('too hot')\nreturn [1] * len(rows)"
+    runner = hostile(client, load_request, code, "raises")
+
+    with pytest.raises(ModelError, match="too hot"):
+        runner.predict(ROWS + 1, deadline_s=10)
+
+    assert runner.predict(ROWS, deadline_s=10).outputs["prediction"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("code", ["os._exit(0)", "os.abort()", "os.execv('/bin/sh', ['sh'])", "ctypes.string_at(1)"])
+def test_a_model_that_kills_its_runner_is_told_after_one_more_try(
+    client: HostClient, neighbour: Runner, load_request: Load, code: str
+) -> None:
+    runner = hostile(client, load_request, code, f"dies by {code}")
+
+    with pytest.raises(RunnerDied):
+        runner.predict(ROWS, deadline_s=10)
+
+
+def test_memory_taken_in_a_prediction_is_the_models_error(
+    client: HostClient, neighbour: Runner, load_request: Load
+) -> None:
+    runner = hostile(client, load_request, "return bytearray(1 << 40)", "takes memory")
+
+    with pytest.raises(ModelError, match="MemoryError"):
+        runner.predict(ROWS, deadline_s=10)
+
+
+def test_a_model_cannot_reach_another_runner(client: HostClient, neighbour: Runner, load_request: Load) -> None:
+    path = client._way("neighbour", lambda: pytest.fail("it is resident")).path
+    code = f"s = socket.socket(socket.AF_UNIX); s.connect({path!r})\nreturn [1] * len(rows)"
+    runner = hostile(client, load_request, code, "curious")
+
+    with pytest.raises(ModelError, match="PermissionError"):
+        runner.predict(ROWS, deadline_s=10)
+
+
+def test_a_runner_that_works_while_nobody_asks_is_ended(client: HostClient, load_request: Load) -> None:
+    code = "import threading\ndef mine():\n    while True: pass\nthreading.Thread(target=mine, daemon=True).start()\n"
+    runner = hostile(client, load_request, code + "return [1] * len(rows)", "miner")
+    runner.predict(ROWS, deadline_s=10)
+    kills = client.stats().kills
+
+    assert hosts.eventually(lambda: not client.resident("miner"), seconds=20)
+    assert client.stats().kills == kills + 1
+
+
+def test_an_unknown_type_of_output_becomes_text(client: HostClient, load_request: Load) -> None:
+    runner = hostile(client, load_request, "return [object() for _ in rows]", "odd")
+
+    values = runner.predict(ROWS, deadline_s=10).outputs["prediction"]
+
+    assert all(isinstance(value, str) for value in values)
