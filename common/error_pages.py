@@ -1,11 +1,21 @@
 """What is answered where no view answers: JSON to programs, a page to people."""
 
 import logging
+import sys
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from common.http import error_body, is_api, json_response, request_id_of
+from common.errors import Unavailable
+from common.http import (
+    as_platform_error,
+    error_body,
+    error_headers,
+    error_response,
+    is_api,
+    json_response,
+    request_id_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -13,6 +23,7 @@ PAGES = {
     400: ("bad_request", "This request cannot be read", "The address or the form was not what this site expects."),
     403: ("denied", "You may not see this", "Your account does not open this page."),
     404: ("not_found", "There is nothing here", "The address may be mistyped, or what was here is gone."),
+    503: ("unavailable", "A part of the platform is away", "Try again in a moment."),
     500: ("internal_error", "Something broke on our side", "The request has been logged; try again later."),
 }
 
@@ -33,7 +44,12 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def broken(request: HttpRequest) -> HttpResponse:
-    """Django's handler500: nothing of the bug but the id that the log has it under."""
+    """Django's handler500: nothing of the bug but the id that the log has it under; 503 where a part is away."""
+    error = as_platform_error(sys.exc_info()[1])
+    if isinstance(error, Unavailable):
+        response = error_response(error, request) if is_api(request) else answer(request, 503)
+        response["Retry-After"] = error_headers(error).get("Retry-After", "2")
+        return response
     return answer(request, 500)
 
 

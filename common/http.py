@@ -102,7 +102,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | Non
     return Response(body, status=status, headers=error_headers(error) | _allow(exc, context))
 
 
-def as_platform_error(exc: Exception) -> errors.PlatformError | None:
+def as_platform_error(exc: BaseException | None) -> errors.PlatformError | None:
     """The platform's error for an exception of the platform, of DRF or of Django; None for anything else."""
     match exc:
         case errors.PlatformError():

@@ -4,9 +4,10 @@ import json
 import logging
 from typing import Any
 
-from common.requests import current_request_id
+from common.requests import current_request_id, current_tenant_id
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+UNSAID = frozenset(["request"])  # Django's own lines bring it; its path may hold a reset link's secret
 
 
 class JsonFormatter(logging.Formatter):
@@ -21,7 +22,9 @@ class JsonFormatter(logging.Formatter):
         }
         if request_id := current_request_id.get():
             line["request_id"] = request_id
-        line |= {name: value for name, value in vars(record).items() if name not in STANDARD}
+        if tenant_id := current_tenant_id.get():
+            line["tenant"] = tenant_id
+        line |= {name: value for name, value in vars(record).items() if name not in STANDARD | UNSAID}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -1,4 +1,4 @@
-"""What every request carries: an id that its answer, its log lines and its jobs share."""
+"""What every request carries: an id that its answer and its log lines share, and the tenant it is for."""
 
 import contextvars
 import re
@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 
 SANE_ID = re.compile(r"^[A-Za-z0-9._-]{8,100}$")
 current_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+current_tenant_id: contextvars.ContextVar[str] = contextvars.ContextVar("tenant_id", default="")
 
 
 class RequestIdMiddleware:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from django.db import connection as default_connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from common.requests import current_tenant_id
 from tenants.models import Tenant
 
 if TYPE_CHECKING:
@@ -46,9 +47,11 @@ def tenant_scope(tenant: Tenant) -> Iterator[Tenant]:
     """Work for this tenant inside the block; the tenant before it is back afterwards, whatever happens."""
     before = connection.tenant
     connection.set_tenant(tenant)
+    named = current_tenant_id.set(tenant.tenant_id)
     try:
         yield tenant
     finally:
+        current_tenant_id.reset(named)
         connection.set_tenant(before)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.core.cache import cache
+from django.db import OperationalError
+from django.http import HttpRequest
 
 from common.errors import Throttled
 from tenants import login
@@ -181,6 +183,18 @@ def test_a_bug_says_its_request_id_and_nothing_else(acme: Tenant, monkeypatch: p
     assert response["X-Request-ID"] == "request-12345678"
 
 
+@pytest.mark.parametrize(("path", "kind"), [("api/v1/models", "application/json"), ("login", "text/html")])
+def test_a_database_that_is_away_is_503(acme: Tenant, monkeypatch: pytest.MonkeyPatch, path: str, kind: str) -> None:
+    client = client_of(acme)
+    monkeypatch.setattr("tenants.middleware.tenant_of", _no_database)
+    response = client.get(path)
+
+    assert (response.status_code, response["Retry-After"]) == (503, "2")
+    assert response["Content-Type"].startswith(kind)
+    client.base_path = ""
+    assert client.get("healthz").status_code == 200
+
+
 def test_pages_have_no_inline_styles_or_scripts(member: User) -> None:
     browser, _ = log_in("/t/acme", member.email)
     for path in ("", "login", "password", "password/done", "reset/x/y", "reset/done", "docs", "nothing"):
@@ -189,6 +203,10 @@ def test_pages_have_no_inline_styles_or_scripts(member: User) -> None:
         assert "style=" not in page
         assert "<script>" not in page
         assert "://" not in page.replace("http://testserver", "").replace("http://www.w3.org", "")
+
+
+def _no_database(request: HttpRequest) -> None:
+    raise OperationalError("the server closed the connection")
 
 
 def _request(address: str) -> Any:
