@@ -28,10 +28,10 @@ class PlatformCommand(BaseCommand):
         except PlatformError as error:
             raise CommandError(error.message) from error
         except OperationalError as error:
-            raise CommandError(f"The database cannot be reached: {_first_line(error)}") from error
+            raise CommandError(f"The database cannot be reached: {first_line(error)}") from error
         except ProgrammingError as error:
             raise CommandError(
-                f"The database does not fit this version; run `manage.py upgrade` ({_first_line(error)})."
+                f"The database does not fit this version; run `manage.py upgrade` ({first_line(error)})."
             ) from error
         self.stdout.write(json.dumps(answer, default=str) if options["json"] else self.words(answer))
 
@@ -44,5 +44,6 @@ class PlatformCommand(BaseCommand):
         raise NotImplementedError
 
 
-def _first_line(error: DatabaseError) -> str:
+def first_line(error: DatabaseError) -> str:
+    """What the database said, in one line."""
     return str(error).strip().partition("\n")[0]

@@ -7,6 +7,7 @@ from django.db import OperationalError
 
 from common.errors import PlatformError
 from tenants import provisioning
+from tenants.management.command import first_line
 
 
 class Command(BaseCommand):
@@ -20,4 +21,4 @@ class Command(BaseCommand):
         except PlatformError as error:
             raise CommandError(error.message) from error
         except OperationalError as error:
-            raise CommandError(f"The database cannot be reached: {str(error).strip()}") from error
+            raise CommandError(f"The database cannot be reached: {first_line(error)}") from error
