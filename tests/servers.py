@@ -5,9 +5,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from tenantry.stack.errors import StackError
+from tenantry.stack.folder import DataFolder
 from tenantry.stack.servers import EmbeddedServers
+
+PREFIX = "tenantry-tests-"
 
 
 def start_test_servers() -> Mapping[str, str]:
@@ -17,7 +22,8 @@ def start_test_servers() -> Mapping[str, str]:
     Everything ends and is removed when this process ends; killed, it takes the servers along. Call it once,
     from the main thread.
     """
-    var = Path(tempfile.mkdtemp(prefix="tenantry-tests-"))
+    _remove_abandoned()
+    var = Path(tempfile.mkdtemp(prefix=PREFIX))
     if os.geteuid() == 0:
         var.chmod(0o711)  # the servers' account passes through to its own folder
     servers = EmbeddedServers(var, given=os.environ, durable=False)
@@ -32,3 +38,10 @@ def _stop(servers: EmbeddedServers, var: Path, starter: int) -> None:
         return
     servers.__exit__(None, None, None)
     shutil.rmtree(var, ignore_errors=True)
+
+
+def _remove_abandoned() -> None:
+    """Remove the folders of sessions that were killed, which are those that nobody holds the lock of."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/stack.lock"):
+        with suppress(OSError, StackError), DataFolder(lock.parent):  # it takes its old sockets along
+            shutil.rmtree(lock.parent)

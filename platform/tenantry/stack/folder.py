@@ -36,8 +36,12 @@ class DataFolder:
         self.path = path.absolute()
         _make_folder(self.path)
         self._lock = _lock(self.path)
-        self.account, self.servers = self._find_servers()
-        self.sockets = self._make_sockets()
+        try:
+            self.account, self.servers = self._find_servers()
+            self.sockets = self._make_sockets()
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def __enter__(self) -> "DataFolder":
         return self
@@ -47,8 +51,9 @@ class DataFolder:
 
     def close(self) -> None:
         """Remove what only a running stack has, and let the next one in."""
-        self.file("stack.env").unlink(missing_ok=True)
-        self._remove_sockets()
+        for name in ("stack.env", "sockets.location"):
+            self.file(name).unlink(missing_ok=True)
+        shutil.rmtree(self.sockets, ignore_errors=True)
         os.close(self._lock)
 
     def file(self, name: str) -> Path:
@@ -118,7 +123,7 @@ class DataFolder:
         return account, home
 
     def _make_sockets(self) -> Path:
-        self._remove_sockets()
+        self._remove_old_sockets()
         folder = _short_folder(self.account)
         self.write("sockets.location", f"{folder}\n")
         for name, account in (("servers", self.account), ("models", None)):
@@ -127,8 +132,8 @@ class DataFolder:
                 account.own(folder / name)
         return folder
 
-    def _remove_sockets(self) -> None:
-        """Remove the sockets of this run, or those that a run before it left when it was killed."""
+    def _remove_old_sockets(self) -> None:
+        """Remove the sockets that the last run left, if it was killed."""
         record = self.file("sockets.location")
         if not record.exists():
             return
