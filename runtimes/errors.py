@@ -123,7 +123,8 @@ def describe(error: BaseException, limit: int = MESSAGE_CHARS) -> str:
 
 def to_message(fault: RuntimeFault) -> dict[str, str]:
     """The fault as a map of strings, for a frame."""
-    return {"kind": type(fault).__name__, "code": fault.code, "message": plain(fault.message)}
+    kind = next(parent.__name__ for parent in type(fault).__mro__ if KINDS.get(parent.__name__, RuntimeFault) is parent)
+    return {"kind": kind, "code": fault.code, "message": plain(fault.message)}
 
 
 def from_message(message: Mapping[str, Any]) -> RuntimeFault:

@@ -6,6 +6,7 @@ It starts confined (`runtimes.zygote`), with descriptors and nothing else: `cont
 
 from __future__ import annotations
 
+import re
 import select
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from runtimes.protocol import Predictor, Source
 
 CAPS = Caps(header_bytes=4 << 20, body_bytes=0)
 Result = TypeVar("Result")
+MISSING_ATTRIBUTE = re.compile(r"Can't get attribute|module '[^']*' has no attribute")
 REFUSED = (PermissionError, BlockingIOError)
 
 
@@ -115,7 +117,7 @@ def rejection(error: BaseException) -> ArtifactRejected:
             f"The artifact needs the module {name!r}, which is not installed here; upload a model that does without."
         )
         return ArtifactRejected("missing_module", reason)
-    if isinstance(error, AttributeError) and "Can't get attribute" in told:
+    if isinstance(error, AttributeError) and MISSING_ATTRIBUTE.search(told):
         return ArtifactRejected("missing_module", f"The artifact needs code that did not travel with it ({told}).")
     if isinstance(error, MemoryError):
         return ArtifactRejected("load_memory", "Loading the artifact takes more memory than its budget.")

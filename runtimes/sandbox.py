@@ -181,12 +181,12 @@ def _limit_resources(plan: Plan, mapped_bytes: int) -> None:
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
     }
-    if plan.cpu_seconds is not None:
-        limits[resource.RLIMIT_CPU] = plan.cpu_seconds
     for name, value in limits.items():
         hard = resource.getrlimit(name)[1]
         bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(name, (bounded, bounded))
+    if plan.cpu_seconds is not None:  # SIGXCPU tells the host why; who ignores it is killed a second later
+        resource.setrlimit(resource.RLIMIT_CPU, (plan.cpu_seconds, plan.cpu_seconds + 1))
 
 
 def _control(option: int, value: int) -> None:
