@@ -15,7 +15,7 @@ from models_registry.models import Activation, Alias, Deployment, ModelVersion, 
 from models_registry.selection import DIRECTIONS
 from tenants.models import Scope
 from tenants.site.forms import ChoiceField, JsonField, LongTextField, PageForm, ReasonForm, TextField
-from tenants.site.pages import Question, ScopedPages, answers, column, object_action, page_url
+from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, Table, label, when
 from tenants.site.sites import Nav, tenant_site
 
@@ -67,8 +67,10 @@ class ModelPages(ScopedPages):
     """The tenant's models."""
 
     add = Scope.WRITE
+    add_title = "Make a model"
     nav = Nav("Registry", "deployed_code", 10, "Models")
-    list_display = ("name", "task", "serves", "versions", "updated_at")
+    list_display = ("name", "task", "serves", "versions", "changed")
+    changed = moment_column("Changed", "updated_at")
     list_filter = ("task",)
     search_fields = ("name", "description")
     actions_detail = (
@@ -123,7 +125,7 @@ class ModelPages(ScopedPages):
         question = Question("Make a model", "Make", says=["A name under which versions are kept."])
         return self.ask(request, question, answers(ModelForm, request), act, back=self.url("changelist"))
 
-    @object_action("Upload a version", "upload", Scope.WRITE, "upload")
+    @object_action("Upload a version", "upload", Scope.WRITE, "upload", is_main=True)
     def upload(self, request: HttpRequest, object_id: str) -> HttpResponse:
         query = urlencode({"model": self.found(request, object_id).name})
         return HttpResponseRedirect(f"{page_url(ModelVersion, 'add')}?{query}")
@@ -196,7 +198,7 @@ class ModelPages(ScopedPages):
             services.delete_alias(alias=alias, actor=actor)
         return f"There is no {model.name}@{name} any more."
 
-    @object_action("Delete", "delete", Scope.ADMIN, "remove", is_final=True)
+    @object_action("Delete", "delete", Scope.ADMIN, "remove")
     def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
         model: RegisteredModel = self.found(request, object_id)
 

@@ -14,7 +14,7 @@ from models_registry.metadata import parse_metadata
 from models_registry.models import Deployment, ModelVersion, RegisteredModel
 from tenants.models import Scope
 from tenants.site.forms import JsonField, LongTextField, PageForm, ReasonForm
-from tenants.site.pages import Question, ScopedPages, answers, column, object_action, page_url
+from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, label, link, numbers, size, when
 from tenants.site.sites import Nav, tenant_site
 
@@ -34,8 +34,10 @@ class VersionPages(ScopedPages):
     """The versions of all models."""
 
     add = Scope.WRITE
+    add_title = "Upload a version"
     nav = Nav("Registry", "layers", 11, "Versions")
-    list_display = ("version", "shown_state", "serves", "format", "metrics", "size", "created_by", "created_at")
+    list_display = ("version", "shown_state", "serves", "format", "metrics", "size", "uploaded")
+    uploaded = moment_column("Uploaded", "created_at")
     list_filter = ("state", "format", ("model", admin.RelatedOnlyFieldListFilter))
     search_fields = ("model__name", "description", "created_by")
     actions_row = ("activate", "download", "remove")
@@ -97,7 +99,7 @@ class VersionPages(ScopedPages):
         says = ["It is inspected in a sandbox before it may serve, so nobody has to trust the file."]
         return self.ask(request, Question("Upload a version", "Upload", says), form, act, back=self.url("changelist"))
 
-    @object_action("Activate", "play_circle", Scope.ADMIN, "activate")
+    @object_action("Activate", "play_circle", Scope.ADMIN, "activate", is_main=True)
     def activate(self, request: HttpRequest, object_id: str) -> HttpResponse:
         version: ModelVersion = self.found(request, object_id)
 
@@ -127,7 +129,7 @@ class VersionPages(ScopedPages):
         form = answers(VersionForm, request, initial=initial)
         return self._ask(request, version, Question(f"Edit {version}", "Save"), form, act)
 
-    @object_action("Delete", "delete", Scope.ADMIN, "remove", is_final=True)
+    @object_action("Delete", "delete", Scope.ADMIN, "remove")
     def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
         version: ModelVersion = self.found(request, object_id)
 

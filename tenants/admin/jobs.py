@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.timesince import timesince
 
 from tenants.models import Job, JobState, OperatorAudit, Scope
-from tenants.site.pages import ScopedPages, column, page_url
+from tenants.site.pages import ScopedPages, column, moment_column, page_url
 from tenants.site.parts import Facts, Part, Table, link, when
 from tenants.site.sites import Nav, operator_site
 
@@ -28,7 +28,9 @@ class JobPages(ScopedPages):
 
     see = Scope.ADMIN
     nav = Nav("Platform", "pending_actions", 20)
-    list_display = ("kind", "tenant", "shown_state", "progress", "attempts", "created_at", "finished_at", "error_code")
+    list_display = ("kind", "tenant", "shown_state", "progress", "attempts", "error_code", "created", "ended")
+    created = moment_column("Created", "created_at")
+    ended = moment_column("Ended", "finished_at")
     list_filter = ("state", "kind", ("tenant", admin.RelatedOnlyFieldListFilter))
     search_fields = ("object_id", "error_code", "worker")
     list_select_related = ("tenant",)
@@ -66,7 +68,8 @@ class OperatorAuditPages(ScopedPages):
 
     see = Scope.ADMIN
     nav = Nav("Platform", "history", 21, "Audit trail")
-    list_display = ("at", "actor", "action", "tenant_id")
+    list_display = ("happened", "actor", "action", "tenant_id")
+    happened = moment_column("When", "at")
     list_filter = ("action",)
     search_fields = ("actor", "action", "tenant_id")
 
@@ -93,7 +96,7 @@ def queue_panel(request: HttpRequest) -> Part:
     return Part("Queues", table, (page_url(Job, "changelist"), "All jobs"))
 
 
-@operator_site.panel(rank=3)
+@operator_site.panel(rank=4)
 def failures_panel(request: HttpRequest) -> Part:
     """The jobs that failed last."""
     failed: QuerySet[Job] = Job.objects.filter(state=JobState.FAILED).select_related("tenant").order_by("-finished_at")

@@ -11,7 +11,7 @@ from tenants import services
 from tenants.models import Membership, Role, Scope
 from tenants.scope import current_tenant
 from tenants.site.forms import ChoiceField, EmailField, PageForm
-from tenants.site.pages import Question, ScopedPages, answers, column, object_action
+from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action
 from tenants.site.parts import Facts, Part, when
 from tenants.site.sites import Nav, tenant_site
 
@@ -40,8 +40,10 @@ class MemberPages(ScopedPages):
 
     see = Scope.ADMIN
     add = Scope.ADMIN
+    add_title = "Add a member"
     nav = Nav("Access", "group", 60, "Members")
-    list_display = ("email", "shown_role", "created_at")
+    list_display = ("email", "shown_role", "since")
+    since = moment_column("Since", "created_at")
     list_filter = ("role",)
     search_fields = ("user__email", "user__name")
     actions_detail = ("change_role", "reset_link", "remove")
@@ -118,7 +120,7 @@ class MemberPages(ScopedPages):
         form = answers(PageForm, request)
         return self.ask(request, question, form, act, about=member, back=self.url("change", member.pk))
 
-    @object_action("Remove", "person_remove", Scope.ADMIN, "remove", is_final=True)
+    @object_action("Remove", "person_remove", Scope.ADMIN, "remove")
     def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
         member: Membership = self.found(request, object_id)
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from tenants import services
 from tenants.models import Membership, Scope, User
 from tenants.site.forms import PageForm
-from tenants.site.pages import Question, ScopedPages, answers, column, object_action, page_url
+from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, Table, link, when
 from tenants.site.sites import Nav, operator_site
 
@@ -20,7 +20,9 @@ class UserPages(ScopedPages):
 
     see = Scope.ADMIN
     nav = Nav("Access", "person", 30, "People")
-    list_display = ("email", "name", "is_operator", "is_active", "tenant_count", "last_login", "date_joined")
+    list_display = ("email", "name", "is_operator", "is_active", "tenant_count", "logged_in", "known")
+    logged_in = moment_column("Last logged in", "last_login")
+    known = moment_column("Known since", "date_joined")
     list_filter = ("is_superuser", "is_active")
     search_fields = ("email", "name", "memberships__tenant__tenant_id")
     ordering = ("email",)

@@ -37,8 +37,9 @@ class OperatorTokenPages(TokenColumns):
 
     see = Scope.ADMIN
     add = Scope.ADMIN
+    add_title = "Issue an operator token"
     nav = Nav("Access", "vpn_key", 31, "Operator tokens")
-    list_display = ("name", "hint", "shown_scopes", "where", "state", "created_by", "expires_at", "last_used_at")
+    list_display = ("name", "hint", "shown_scopes", "where", "state", "created_by", "expires", "last_used")
     search_fields = ("name", "created_by")
     actions_detail = ("revoke",)
 

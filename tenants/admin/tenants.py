@@ -11,7 +11,7 @@ from tenants.admin.jobs import waited
 from tenants.admin.members import MemberForm
 from tenants.models import Job, JobState, Membership, Scope, Tenant, TenantState, User
 from tenants.site.forms import ChoiceField, EmailField, NumberField, PageForm, TextField
-from tenants.site.pages import Question, ScopedPages, answers, column, object_action, page_url
+from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, Table, link, size, when
 from tenants.site.sites import Nav, operator_site
 
@@ -66,17 +66,10 @@ class TenantPages(ScopedPages):
 
     see = Scope.ADMIN
     add = Scope.ADMIN
+    add_title = "Provision a tenant"
     nav = Nav("Platform", "apartment", 10)
-    list_display = (
-        "tenant_id",
-        "name",
-        "shown_state",
-        "storage_alias",
-        "quota",
-        "member_count",
-        "open_jobs",
-        "created_at",
-    )
+    list_display = ("tenant_id", "name", "shown_state", "storage_alias", "quota", "member_count", "open_jobs", "made")
+    made = moment_column("Made", "created_at")
     list_filter = ("state", "storage_alias")
     search_fields = ("tenant_id", "name", "memberships__user__email")
     actions_detail = ("open", "edit", "add_member", "suspend", "resume", "remove")
@@ -208,7 +201,7 @@ class TenantPages(ScopedPages):
         back = self.url("change", tenant.pk)
         return self.ask(request, question, answers(PageForm, request), act, about=tenant, back=back)
 
-    @object_action("Delete", "delete_forever", Scope.ADMIN, "remove", is_final=True)
+    @object_action("Delete", "delete_forever", Scope.ADMIN, "remove")
     def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
         tenant: Tenant = self.found(request, object_id)
 
@@ -235,7 +228,7 @@ def _members_part(tenant: Tenant) -> Part:
     return Part("Members", Table(("Email", "Role", "Last logged in"), rows, "Nobody is a member."))
 
 
-@operator_site.panel(rank=1)
+@operator_site.panel(rank=3)
 def tenants_panel(request: HttpRequest) -> Part:
     """How many tenants there are, and the newest."""
     states = dict(Tenant.objects.order_by().values_list("state").annotate(Count("pk")))

@@ -11,7 +11,7 @@ from tenants import services
 from tenants.models import ApiToken, Scope
 from tenants.scope import current_tenant
 from tenants.site.forms import ChoiceField, ChoicesField, PageForm, TextField
-from tenants.site.pages import Question, ScopedPages, answers, column, object_action
+from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action
 from tenants.site.parts import Facts, Part, when
 from tenants.site.sites import Nav, tenant_site
 
@@ -62,6 +62,9 @@ class TokenForm(PageForm):
 class TokenColumns(ScopedPages):
     """What lists of tokens show."""
 
+    expires = moment_column("Expires", "expires_at")
+    last_used = moment_column("Last used", "last_used_at")
+
     @column("State", tones=TOKEN_TONES)
     def state(self, token: ApiToken) -> str:
         return token_state(token)
@@ -73,7 +76,7 @@ class TokenColumns(ScopedPages):
     def applies(self, action: str, obj: ApiToken) -> bool:
         return action != "revoke" or obj.revoked_at is None
 
-    @object_action("Revoke", "block", Scope.ADMIN, "revoke", is_final=True)
+    @object_action("Revoke", "block", Scope.ADMIN, "revoke")
     def revoke(self, request: HttpRequest, object_id: str) -> HttpResponse:
         token: ApiToken = self.found(request, object_id)
 
@@ -93,8 +96,9 @@ class TokenPages(TokenColumns):
 
     see = Scope.ADMIN
     add = Scope.ADMIN
+    add_title = "Issue a token"
     nav = Nav("Access", "key", 61, "Tokens")
-    list_display = ("name", "hint", "shown_scopes", "state", "created_by", "expires_at", "last_used_at")
+    list_display = ("name", "hint", "shown_scopes", "state", "created_by", "expires", "last_used")
     search_fields = ("name", "created_by")
     actions_detail = ("revoke",)
 

@@ -5,7 +5,7 @@ from django.http import HttpRequest
 
 from tenants.journal.models import AuditEvent
 from tenants.models import Scope
-from tenants.site.pages import ScopedPages
+from tenants.site.pages import ScopedPages, moment_column
 from tenants.site.parts import Facts, Part, when
 from tenants.site.sites import Nav, tenant_site
 
@@ -16,7 +16,8 @@ class AuditPages(ScopedPages):
 
     see = Scope.ADMIN
     nav = Nav("Access", "history", 62, "Audit trail")
-    list_display = ("at", "actor", "action", "target")
+    list_display = ("happened", "actor", "action", "target")
+    happened = moment_column("When", "at")
     list_filter = ("action",)
     search_fields = ("actor", "action", "target", "request_id")
 

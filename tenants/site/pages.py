@@ -11,6 +11,7 @@ from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
@@ -19,7 +20,7 @@ from common.errors import PlatformError
 from tenants.authentication import Caller
 from tenants.models import Scope
 from tenants.site.forms import PageForm
-from tenants.site.parts import Part
+from tenants.site.parts import Part, when
 from tenants.site.sites import Nav, visitor
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -54,19 +55,28 @@ def column(
     return decorate
 
 
-def object_action(
-    title: str, icon: str, scope: str, path: str, *, is_final: bool = False
-) -> Callable[[Method], Method]:
+def moment_column(title: str, field: str) -> Callable[[Any, Any], SafeString | str]:
+    """A column with the moment in this field, which the reader sees in their own zone."""
+
+    @column(title, ordering=field)
+    def moment(self: Any, obj: Any) -> SafeString | str:
+        return when(getattr(obj, field))
+
+    return moment
+
+
+def object_action(title: str, icon: str, scope: str, path: str, *, is_main: bool = False) -> Callable[[Method], Method]:
     """Decorate a method with this to have it as an action of an object's page, for callers with this scope.
 
     The method takes the request and `object_id`, and lies at `path` below the object's address.
+    is_main: it is what most people come to the page for.
     """
     decorate: Callable[[Method], Method] = action(
         description=title,
         icon=icon,
         permissions=[PERMISSION_OF[scope]],
         url_path=path,
-        variant=ActionVariant.DANGER if is_final else ActionVariant.DEFAULT,
+        variant=ActionVariant.PRIMARY if is_main else ActionVariant.DEFAULT,
     )
     return decorate
 
@@ -74,15 +84,15 @@ def object_action(
 class ScopedPages(ModelAdmin):  # type: ignore[misc]
     """Pages whose permissions are the scopes of the caller. Nothing is saved or deleted here but by services.
 
-    see, add: the scope that each needs; without `add`, nobody adds.
+    see, add: the scope that each needs; without `add`, nobody adds. add_title: the words of the button for it.
     """
 
     see: ClassVar[str] = Scope.READ
     add: ClassVar[str | None] = None
+    add_title: ClassVar[str] = ""
     nav: ClassVar[Nav | None] = None
     actions = None
     list_per_page = 50
-    show_full_result_count = False
     list_filter_submit = False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -82,17 +82,17 @@ def bar(percent: float, words: str) -> SafeString:
 
 def size(size_bytes: int | None) -> str:
     """A number of bytes for people."""
-    return filesizeformat(size_bytes).replace("\xa0", " ") if size_bytes is not None else ""
+    return filesizeformat(size_bytes) if size_bytes is not None else ""
 
 
-def number(value: Any) -> str:
-    """A metric's value for people: six digits that count."""
-    return f"{value:.6g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+def number(value: Any, digits: int = 6) -> str:
+    """A metric's value for people, to so many digits that count."""
+    return f"{value:.{digits}g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def numbers(values: Mapping[str, Any], most: int = 3) -> str:
-    """The first few metrics in one line."""
-    shown = [f"{name} {number(value)}" for name, value in list(values.items())[:most]]
+    """The first few metrics in one line, to four digits that count."""
+    shown = [f"{name} {number(value, 4)}" for name, value in sorted(values.items())[:most]]
     return ", ".join(shown) + (f" and {len(values) - most} more" if len(values) > most else "")
 
 

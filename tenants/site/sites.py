@@ -14,8 +14,8 @@ from unfold.dataclasses import Favicon
 from unfold.sites import UnfoldAdminSite
 
 from common.errors import Denied, Unauthenticated
-from tenants.authentication import Caller, authenticate
-from tenants.models import Tenant
+from tenants.authentication import INCLUDES, Caller, authenticate
+from tenants.models import Role, Tenant
 from tenants.site.parts import Part
 
 PanelMaker = Callable[[HttpRequest], Part | None]
@@ -138,7 +138,18 @@ class CallerSite(UnfoldAdminSite):  # type: ignore[misc]
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         context: dict[str, Any] = super().each_context(request)
         context["colors"]["primary"] = INDIGO
-        return context | look() | {"caller": visitor(request)} | self.titles(request)
+        return context | look() | {"caller_is": self.standing(request)} | self.titles(request)
+
+    def standing(self, request: HttpRequest) -> str:
+        """What the visitor is here, in a word."""
+        caller = visitor(request)
+        if caller is None:
+            return ""
+        return (
+            "Operator"
+            if caller.is_operator
+            else next(role.label for role in Role if caller.scopes == INCLUDES[role.scope])
+        )
 
     def titles(self, request: HttpRequest) -> dict[str, str]:
         """The names of the site. Never through unfold's settings, which import whatever looks like a dotted path."""
@@ -148,8 +159,12 @@ class CallerSite(UnfoldAdminSite):  # type: ignore[misc]
         seen = [pages for pages in self._registry.values() if getattr(pages, "nav", None)]
         pages = sorted((one for one in seen if one.has_view_permission(request)), key=lambda one: one.nav.rank)
         home = reverse("admin:index")
-        first = {"title": "Home", "icon": "home", "link": home, "active": request.path == home, "has_permission": True}
-        return [{"title": "", "items": [first]}, *_sections(request, pages)]
+        first = [_item("Home", "home", home, request.path == home), _item("API", "api", reverse("docs"), False)]
+        return [{"title": "", "items": first}, *_sections(request, pages)]
+
+
+def _item(title: str, icon: str, link: str, is_active: bool) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": link, "active": is_active, "has_permission": True}
 
 
 def _sections(request: HttpRequest, pages: Iterable[Any]) -> list[dict[str, Any]]:
@@ -157,15 +172,9 @@ def _sections(request: HttpRequest, pages: Iterable[Any]) -> list[dict[str, Any]
     for one in pages:
         options = one.model._meta
         link = reverse(f"admin:{options.app_label}_{options.model_name}_changelist")
-        sections.setdefault(one.nav.section, []).append(
-            {
-                "title": one.nav.title or str(options.verbose_name_plural).capitalize(),
-                "icon": one.nav.icon,
-                "link": link,
-                "active": request.path.startswith(link),
-                "has_permission": True,
-            }
-        )
+        title = one.nav.title or str(options.verbose_name_plural).capitalize()
+        item = _item(title, one.nav.icon, link, request.path.startswith(link))
+        sections.setdefault(one.nav.section, []).append(item)
     return [{"title": title, "items": items} for title, items in sections.items()]
 
 

@@ -11,7 +11,7 @@ from django.utils.http import urlencode
 from common.errors import PlatformError
 from tenants.models import Scope
 from tenants.site.forms import PageForm, TextField
-from tenants.site.pages import Question, ScopedPages, answers, column, object_action, page_url
+from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, Table, code, size, when
 from tenants.site.sites import Nav, tenant_site
 from training import services
@@ -42,8 +42,11 @@ class DatasetPages(ScopedPages):
     """The tenant's tables."""
 
     add = Scope.WRITE
+    add_title = "Upload a dataset"
     nav = Nav("Training", "table_chart", 31, "Datasets")
-    list_display = ("name", "versions", "newest", "created_at")
+    list_display = ("name", "versions", "newest", "made")
+    newest = moment_column("Newest version", "newest_at")
+    made = moment_column("Made", "created_at")
     search_fields = ("name",)
     actions_detail = ("upload", "start_run", "remove")
 
@@ -53,10 +56,6 @@ class DatasetPages(ScopedPages):
     @column("Versions", ordering="version_count")
     def versions(self, dataset: Dataset) -> int:
         return int(getattr(dataset, "version_count", 0))
-
-    @column("Newest version", ordering="newest_at")
-    def newest(self, dataset: Dataset) -> Any:
-        return getattr(dataset, "newest_at", None)
 
     def parts(self, request: HttpRequest, obj: Dataset) -> list[Part]:
         versions = list(obj.versions.select_related("bundle", "dataset").order_by("-created_at")[:SHOWN_VERSIONS])
@@ -101,12 +100,12 @@ class DatasetPages(ScopedPages):
         query = urlencode({"name": self.found(request, object_id).name})
         return HttpResponseRedirect(f"{self.url('add')}?{query}")
 
-    @object_action("Train on it", "model_training", Scope.WRITE, "train")
+    @object_action("Train on it", "model_training", Scope.WRITE, "train", is_main=True)
     def start_run(self, request: HttpRequest, object_id: str) -> HttpResponse:
         query = urlencode({"dataset": self.found(request, object_id).name})
         return HttpResponseRedirect(f"{page_url(Run, 'add')}?{query}")
 
-    @object_action("Delete", "delete", Scope.WRITE, "remove", is_final=True)
+    @object_action("Delete", "delete", Scope.WRITE, "remove")
     def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
         dataset: Dataset = self.found(request, object_id)
 

@@ -11,7 +11,7 @@ from models_registry.models import RegisteredModel
 from runtimes.trainers import TRAINERS
 from tenants.models import JobState, Scope
 from tenants.site.forms import ChoiceField, JsonField, PageForm, TextField
-from tenants.site.pages import Question, ScopedPages, answers, column, object_action, page_url
+from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, Table, Text, Tone, bar, label, link, number, numbers, when
 from tenants.site.sites import Nav, tenant_site
 from training import services
@@ -96,17 +96,10 @@ class RunPages(ScopedPages):
     """The tenant's runs."""
 
     add = Scope.WRITE
+    add_title = "Start a run"
     nav = Nav("Training", "model_training", 30, "Runs")
-    list_display = (
-        "name",
-        "shown_state",
-        "progress",
-        "dataset",
-        "model_name",
-        "shown_metrics",
-        "created_by",
-        "created_at",
-    )
+    list_display = ("name", "shown_state", "progress", "dataset", "model_name", "shown_metrics", "asked")
+    asked = moment_column("Asked for", "created_at")
     list_filter = ("job__state", "trainer", "kind")
     search_fields = ("trainer", "model_name", "target", "created_by")
     actions_detail = ("cancel",)
@@ -166,7 +159,7 @@ class RunPages(ScopedPages):
         says = ["It is queued, fitted by a worker in a sandbox, judged on rows that were held out, and registered."]
         return self.ask(request, Question("Start a run", "Start", says), form, act, back=self.url("changelist"))
 
-    @object_action("Cancel", "cancel", Scope.WRITE, "cancel", is_final=True)
+    @object_action("Cancel", "cancel", Scope.WRITE, "cancel")
     def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run: Run = self.found(request, object_id)
 
