@@ -3,8 +3,9 @@
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import StreamingHttpResponse
+from django.http import HttpRequest, QueryDict, StreamingHttpResponse
 from django.urls import path, reverse
+from django.utils.datastructures import MultiValueDict
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.generics import ListAPIView
@@ -13,7 +14,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from common.errors import Invalid, NotFound
+from common.errors import NotFound
+from common.queries import text_asked
 from models_registry import downloads, services
 from models_registry.metadata import storable_fault
 from models_registry.models import (
@@ -47,10 +49,11 @@ from tenants.authentication import caller_of
 from tenants.idempotency import Idempotent
 from tenants.job_api import await_end, wait_asked
 from tenants.models import Scope
+from tenants.operations import LOCATION, REFUSED, WAIT
 from tenants.serializers import checked
 
 BINARY = {(200, "application/octet-stream"): OpenApiTypes.BINARY}
-WAIT = OpenApiParameter("wait", float, description="Seconds to wait for the end of the inspection, at most 60.")
+ZIPPED = {(200, "application/zip"): OpenApiTypes.BINARY}
 
 
 def found_model(name: str) -> RegisteredModel:
@@ -91,18 +94,6 @@ def found_alias(name: str, alias: str) -> Alias:
     return found
 
 
-def asked(request: Request, name: str, choices: tuple[str, ...] = ()) -> str:
-    """The value of a filter; empty if absent.
-
-    Raises:
-        Invalid: none of the choices, or nothing that could be in a database.
-    """
-    value: str = request.query_params.get(name, "")
-    if storable_fault(value) or (value and choices and value not in choices):
-        raise Invalid(f"{name} is one of {', '.join(choices) or 'the names in use'}.", fields={name: value[:100]})
-    return value
-
-
 class AnyAccept(BaseContentNegotiation):
     """For answers that are files: whatever the client accepts, it gets the file (and errors as JSON)."""
 
@@ -122,9 +113,9 @@ class ModelsView(Idempotent, ListAPIView[RegisteredModel]):
 
     def get_queryset(self) -> QuerySet[RegisteredModel]:
         models = RegisteredModel.objects.with_standing()
-        if task := asked(self.request, "task"):
+        if task := text_asked(self.request, "task"):
             models = models.filter(task=task)
-        if part := asked(self.request, "name"):
+        if part := text_asked(self.request, "name"):
             models = models.filter(name__icontains=part)
         return models
 
@@ -138,7 +129,7 @@ class ModelsView(Idempotent, ListAPIView[RegisteredModel]):
         """List them by name, or as `order_by` says."""
         return super().get(request, *args, **kwargs)
 
-    @extend_schema(request=ModelCreateSerializer, responses={201: ModelSerializer})
+    @extend_schema(parameters=[LOCATION], request=ModelCreateSerializer, responses={201: ModelSerializer})
     def post(self, request: Request) -> Response:
         """Make one, without versions."""
         model = services.create_model(actor=caller_of(request).name, **checked(ModelCreateSerializer, request.data))
@@ -163,7 +154,7 @@ class ModelView(APIView):
         services.change_model(model=model, actor=caller_of(request).name, **changes)
         return Response(ModelSerializer(found_model(name)).data)
 
-    @extend_schema(responses={204: None})
+    @extend_schema(responses={204: None, 409: REFUSED})
     def delete(self, request: Request, name: str) -> Response:
         """Delete it with all its versions; 409 while one serves or an open job uses one."""
         services.delete_model(model=found_model(name), actor=caller_of(request).name)
@@ -178,6 +169,13 @@ class VersionsView(Idempotent, ListAPIView[ModelVersion]):
     parser_classes = (FolderUploadParser,)
     order_fields = ("-number", "created_at")
 
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        # A session's CSRF check looks for its token in request.POST before it looks into the header. That would read
+        # the body before its size was judged, and without its folders.
+        if request.method == "POST":
+            request._post, request._files = QueryDict(), MultiValueDict()  # type: ignore[attr-defined]
+        return super().initialize_request(request, *args, **kwargs)
+
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if request.method == "POST":  # before a byte of the body is read
@@ -187,22 +185,26 @@ class VersionsView(Idempotent, ListAPIView[ModelVersion]):
     def get_queryset(self) -> QuerySet[ModelVersion]:
         versions = ModelVersion.objects.with_standing().filter(model=found_model(self.kwargs["name"]))
         for name, choices in (("state", tuple(VersionState.values)), ("format", ()), ("task", ())):
-            if value := asked(self.request, name, choices):
+            if value := text_asked(self.request, name, choices):
                 versions = versions.filter(**{name: value})
         return versions.defer("metadata", "inspection", "signature", "params")
 
     @extend_schema(
         parameters=[
-            OpenApiParameter("state", str, enum=VersionState.values),
-            OpenApiParameter("format", str),
-            OpenApiParameter("task", str),
+            OpenApiParameter("state", str, enum=VersionState.values, description="Only versions in this state."),
+            OpenApiParameter("format", str, description="Only versions of this file format."),
+            OpenApiParameter("task", str, description="Only versions for this task."),
         ]
     )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """List them, the newest first, or as `order_by` says."""
         return super().get(request, *args, **kwargs)
 
-    @extend_schema(request={"multipart/form-data": UploadSerializer}, responses={201: VersionSerializer})
+    @extend_schema(
+        parameters=[LOCATION],
+        request={"multipart/form-data": UploadSerializer},
+        responses={201: VersionSerializer},
+    )
     def post(self, request: Request, name: str) -> Response:
         """Upload the next version; it is then inspected, which `?wait=` on its own page waits for."""
         metadata = metadata_of(request)
@@ -238,7 +240,7 @@ class VersionView(APIView):
         services.change_version(version=version, actor=caller_of(request).name, **changes)
         return Response(VersionSerializer(found_version(name, number)).data)
 
-    @extend_schema(responses={204: None})
+    @extend_schema(responses={204: None, 409: REFUSED})
     def delete(self, request: Request, name: str, number: int) -> Response:
         """Delete it; 409 while it serves, has an alias or is used by an open job."""
         services.delete_version(version=found_version(name, number), actor=caller_of(request).name)
@@ -260,7 +262,7 @@ class FileView(APIView):
 
     content_negotiation_class = AnyAccept
 
-    @extend_schema(responses=BINARY)
+    @extend_schema(operation_id="models_versions_file_retrieve", responses=BINARY)
     def get(self, request: Request, name: str, number: int, path: str) -> StreamingHttpResponse:
         """Download it."""
         files = found_version(name, number).bundle.files.select_related("blob")
@@ -275,7 +277,7 @@ class ArtifactView(APIView):
 
     content_negotiation_class = AnyAccept
 
-    @extend_schema(responses=BINARY)
+    @extend_schema(responses=BINARY | ZIPPED)
     def get(self, request: Request, name: str, number: int) -> StreamingHttpResponse:
         """Download its one file under its own name, or a zip of several."""
         return downloads.send_artifact(found_version(name, number))
@@ -286,7 +288,7 @@ class ActivateView(APIView):
 
     scopes = {"POST": Scope.ADMIN}
 
-    @extend_schema(request=ActivateSerializer, responses=ActivationSerializer)
+    @extend_schema(request=ActivateSerializer, responses={200: ActivationSerializer, 409: REFUSED})
     def post(self, request: Request, name: str, number: int) -> Response:
         """Have this version serve. Where it does already, nothing changes and the present activation is the answer."""
         activation = services.activate(
@@ -302,7 +304,7 @@ class DeactivateView(APIView):
 
     scopes = {"POST": Scope.ADMIN}
 
-    @extend_schema(request=ActivateSerializer, responses=ActivationSerializer)
+    @extend_schema(request=ActivateSerializer, responses={200: ActivationSerializer, 409: REFUSED})
     def post(self, request: Request, name: str) -> Response:
         """Take the model out of service."""
         body = checked(ActivateSerializer, request.data)
@@ -315,7 +317,7 @@ class RollbackView(APIView):
 
     scopes = {"POST": Scope.ADMIN}
 
-    @extend_schema(request=ReasonSerializer, responses=ActivationSerializer)
+    @extend_schema(request=ReasonSerializer, responses={200: ActivationSerializer, 409: REFUSED})
     def post(self, request: Request, name: str) -> Response:
         """Have the version serve that served before."""
         body = checked(ReasonSerializer, request.data)
@@ -363,7 +365,7 @@ class ActivateBestView(APIView):
 
     scopes = {"POST": Scope.ADMIN}
 
-    @extend_schema(request=ActivateBestSerializer, responses=BestSerializer)
+    @extend_schema(request=ActivateBestSerializer, responses={200: BestSerializer, 404: REFUSED, 409: REFUSED})
     def post(self, request: Request) -> Response:
         """Activate the best version of a model, or of all models for a task, whose model is then the default."""
         body = checked(ActivateBestSerializer, request.data)

@@ -1,5 +1,6 @@
 """S3 through django-storages, made to stream. Apart from the other storages, so that only its users load boto3."""
 
+import logging
 from typing import Any
 
 from boto3.s3.transfer import TransferConfig
@@ -8,6 +9,8 @@ from django.core.files import File
 from django.utils.deconstruct import deconstructible
 from storages.backends.s3 import S3Storage as UnstreamedS3Storage
 from storages.utils import clean_name
+
+log = logging.getLogger(__name__)
 
 PART_BYTES = 8 << 20
 PARTS_AT_ONCE = 4
@@ -56,7 +59,13 @@ class S3Storage(UnstreamedS3Storage):  # type: ignore[misc]
         return self.bucket.Object(self._normalize_name(clean_name(name)))
 
     def _abort_uploads(self, prefix: str) -> None:
-        """Free the parts of uploads that were never completed: nobody sees them, and they are paid for."""
-        for upload in self.bucket.multipart_uploads.filter(Prefix=prefix):
-            if upload.object_key.startswith(prefix):
-                upload.abort()
+        """Free the parts of uploads that were never completed: nobody sees them, and they are paid for.
+
+        A server or a policy that does not allow it costs room, and must not keep files from being deleted.
+        """
+        try:
+            for upload in self.bucket.multipart_uploads.filter(Prefix=prefix):
+                if upload.object_key.startswith(prefix):
+                    upload.abort()
+        except ClientError:
+            log.warning("uploads_not_aborted", extra={"prefix": prefix}, exc_info=True)

@@ -10,29 +10,28 @@ from models_registry.metadata import MAX_TEXT_CHARS, metrics_fault, storable_fau
 from models_registry.models import Activation, Alias, BundleFile, ModelVersion, RegisteredModel, VersionState
 from models_registry.selection import DIRECTIONS
 from tenants.job_api import ProgressSerializer
-from tenants.serializers import Strict
+from tenants.serializers import NAME, NameField, PatternField, Strict
 
 Fault = Callable[[Any], str | None]
 TAGS = {"type": "object", "additionalProperties": {"type": "string"}}
 METRICS = {"type": "object", "additionalProperties": {"type": "number"}}
-NAME = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}$"
 
 
-class _CheckedJson(serializers.JSONField):
-    """A JSON value that PostgreSQL can keep and that one of `metadata`'s checks finds right."""
+class StorableField(serializers.JSONField):
+    """A JSON value that PostgreSQL can keep, and in which `fault` (one of `metadata`'s checks) finds nothing wrong."""
 
-    def __init__(self, fault: Fault, **options: Any) -> None:
+    def __init__(self, fault: Fault | None = None, **options: Any) -> None:
         super().__init__(**options)
         self._fault = fault
 
     def to_internal_value(self, data: Any) -> Any:
-        if fault := storable_fault(data) or self._fault(data):
+        if fault := storable_fault(data) or (self._fault(data) if self._fault else None):
             raise serializers.ValidationError(fault)
         return super().to_internal_value(data)
 
 
 @extend_schema_field(TAGS)
-class TagsField(_CheckedJson):
+class TagsField(StorableField):
     """Texts by name."""
 
     def __init__(self, **options: Any) -> None:
@@ -40,7 +39,7 @@ class TagsField(_CheckedJson):
 
 
 @extend_schema_field(METRICS)
-class MetricsField(_CheckedJson):
+class MetricsField(StorableField):
     """Finite numbers by name."""
 
     def __init__(self, **options: Any) -> None:
@@ -58,7 +57,7 @@ class ModelChangeSerializer(Strict):
 class ModelCreateSerializer(ModelChangeSerializer):
     """A registered model to be made."""
 
-    name = serializers.RegexField(NAME, max_length=100)
+    name = PatternField(NAME)
 
 
 class ModelSerializer(serializers.ModelSerializer[RegisteredModel]):
@@ -240,7 +239,7 @@ class AliasSerializer(serializers.ModelSerializer[Alias]):
 class ActivateBestSerializer(Strict):
     """Exactly one of model and task. dataset: compare only metrics measured on it (`name` or `name@digest`)."""
 
-    model = serializers.CharField(required=False, max_length=100)
+    model = NameField(required=False)
     task = serializers.CharField(required=False, max_length=40)
     metric = serializers.CharField(max_length=250)
     direction = serializers.ChoiceField([(word, word) for word in DIRECTIONS])

@@ -11,6 +11,6 @@ def inspect(*, job_id: str) -> None:
     work_on(job_id, execution.inspect)
 
 
-@shared_task(name="models_registry.sweep_storage", time_limit=3600)
+@shared_task(name="models_registry.sweep_storage", soft_time_limit=3540, time_limit=3600)
 def sweep_storage() -> int:
     return execution.sweep_storage()

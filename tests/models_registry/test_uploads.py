@@ -13,7 +13,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from models_registry.blobs import name_of
 from models_registry.models import Blob, BundleFile, ModelVersion, RegisteredModel
+from tenants.models import User
 from tenants.scope import tenant_scope
+from tests.clients import TenantClient
 
 AT = "api/v1/models/churn/versions"
 BOUNDARY = "b0undary"
@@ -108,6 +110,18 @@ class TestUploading:
         files = client.get(f"{AT}/1/files").json()["results"]
 
         assert [file["path"] for file in files] == ["MLmodel", "data/nested/model.pkl", "data/ä b.txt"]
+
+    def test_a_session_uploads_with_its_token_in_the_header(self, acme: Any, client: Any) -> None:
+        session = TenantClient(acme.base_path, enforce_csrf_checks=True)
+        session.force_login(User.objects.get(email="admin@acme.test"))
+        part = ('name="file"; filename="a/b.pkl"', b"1")
+        assert fault_of(send(session, part)) == (403, "csrf_failed")
+        session.cookies["csrftoken"] = "t" * 32
+
+        made = send(session, part, HTTP_X_CSRFTOKEN="t" * 32)
+
+        assert made.status_code == 201
+        assert client.get(f"{AT}/1/files").json()["results"][0]["path"] == "a/b.pkl"
 
     def test_the_same_request_twice_makes_one_version(self, client: Any) -> None:
         part = ('name="file"; filename="a.pkl"', b"1")
