@@ -1,7 +1,7 @@
-"""Every URL of a tenant's surface, by every method, as everybody who may not: nothing opens.
+"""Every URL by every method, as everybody who may not: nothing opens.
 
-Each path of the API has one line in SCOPES, which says by method what opens it. A path that is not there fails
-`test_every_path_is_in_the_table`, and so does a line whose path is gone.
+Each path of a tenant's API has one line in SCOPES, which says by method what opens it; the operator's has OPERATORS.
+A path that is not there fails `test_every_path_is_in_the_table`, and so does a line whose path is gone.
 """
 
 import uuid
@@ -65,6 +65,17 @@ SCOPES: dict[str, dict[str, str]] = {
     "api/v1/experiments": {"GET": READ, "POST": WRITE},
 }
 
+# The same for the operator's surface; the tokens are operators'.
+OPERATORS: dict[str, dict[str, str]] = {
+    "api/v1/whoami": {"GET": ANY},
+    "api/v1/schema": {"GET": ANY},
+    "api/v1/status": {"GET": READ},
+    "api/v1/tenants": {"GET": READ, "POST": ADMIN},
+    "api/v1/tenants/<str:tenant_id>": {"GET": READ, "PATCH": ADMIN, "DELETE": ADMIN},
+    "metrics": {"GET": READ},
+}
+ABOUT_THE_PROCESS = frozenset(["healthz", "readyz"])  # open to everybody; they say nothing about anybody
+
 # Pages: who is not logged in as a member is sent to the login page (SHUT), or is answered without being known (OPEN).
 SHUT, OPEN = "shut", "open"
 PAGES: dict[str, str] = {
@@ -98,16 +109,20 @@ OTHERS: dict[str, Callable[[Tenant], object]] = {
 }
 
 
-def patterns(entries: Any = None, before: str = "") -> Iterator[tuple[str, URLPattern]]:
-    """Every path of a tenant's surface, with its route in full."""
-    from tenantry.urls import TENANT_SURFACE
+def patterns(surface: str = "tenant") -> Iterator[tuple[str, URLPattern]]:
+    """Every path of a surface (`tenant` or `operator`), with its route in full."""
+    from tenantry import urls
 
-    for entry in TENANT_SURFACE.urlpatterns if entries is None else entries:
+    return _walk(urls.tenant_urlpatterns if surface == "tenant" else urls.urlpatterns)
+
+
+def _walk(entries: Any, before: str = "") -> Iterator[tuple[str, URLPattern]]:
+    for entry in entries:
         route = before + str(entry.pattern)
         if isinstance(entry, URLPattern):
             yield route, entry
         else:
-            yield from patterns(entry.url_patterns, route)
+            yield from _walk(entry.url_patterns, route)
 
 
 def methods_of(pattern: URLPattern) -> set[str]:
@@ -139,21 +154,24 @@ def requests_to(globex: Tenant) -> Callable[[str], str]:
 
 
 @pytest.mark.django_db
-def test_every_path_is_in_the_table() -> None:
-    """A new path of the API needs a line in SCOPES, a new page one in PAGES."""
+@pytest.mark.parametrize(
+    ("surface", "name", "table"), [("tenant", "SCOPES", SCOPES), ("operator", "OPERATORS", OPERATORS)]
+)
+def test_every_path_is_in_the_table(surface: str, name: str, table: dict[str, dict[str, str]]) -> None:
+    """A new path of the API needs a line in SCOPES or OPERATORS, a new page one in PAGES."""
     complaints = []
-    for route, pattern in patterns():
-        if is_page(route):
+    routes = dict(patterns(surface))
+    for route, pattern in routes.items():
+        if is_page(route) or (surface == "operator" and route in ABOUT_THE_PROCESS):
             continue
         methods = methods_of(pattern)
-        if route not in SCOPES:
+        if route not in table:
             line = ", ".join(f'"{method}": READ or WRITE or ADMIN' for method in sorted(methods) or ["GET"])
-            complaints.append(f'"{route}" is not covered: add to SCOPES the line    "{route}": {{{line}}},')
-        elif methods - set(SCOPES[route]):
-            missing = ", ".join(sorted(methods - set(SCOPES[route])))
-            complaints.append(f'"{route}" also takes {missing}: say in its line of SCOPES which scope opens it.')
-    routes = {route for route, _ in patterns()}
-    complaints += [f'"{route}" is gone: remove its line.' for route in {*SCOPES, *PAGES} - routes]
+            complaints.append(f'"{route}" is not covered: add to {name} the line    "{route}": {{{line}}},')
+        elif methods - set(table[route]):
+            missing = ", ".join(sorted(methods - set(table[route])))
+            complaints.append(f'"{route}" also takes {missing}: say in its line of {name} which scope opens it.')
+    complaints += [f'"{route}" is gone: remove its line.' for route in {*table, *PAGES} - set(routes)]
     assert not complaints, "\n".join(complaints)
 
 
@@ -231,22 +249,54 @@ def test_what_is_another_tenants_is_not_there(
         assert status in allowed, f"{method} {route} for what is another tenant's answers {status}"
 
 
-@pytest.mark.django_db
-def test_pages_are_shut_to_who_is_no_member(acme: Tenant, globex: Tenant, requests_to: Callable[[str], str]) -> None:
+@pytest.mark.parametrize("surface", ["tenant", "operator"])
+def test_pages_are_shut_to_who_is_no_member(surface: str, acme: Tenant, globex: Tenant) -> None:
+    """As nobody, and as an admin of globex: in acme, and on the operator's surface."""
+    base_path = acme.base_path if surface == "tenant" else ""
+    own = OF_THEIR_OWN | ({""} if surface == "operator" else set())  # the main host's start page lists one's tenants
     stranger = User.objects.create(email="stranger@example.test", is_staff=True)
     Membership.objects.create(tenant=globex, user=stranger, role=Role.ADMIN)
-    logged_in = TenantClient(acme.base_path)
+    nobody, logged_in = TenantClient(base_path), TenantClient(base_path)
     logged_in.force_login(stranger)
-    clients = {"nobody": TenantClient(acme.base_path), "a member of another tenant": logged_in}
-    complaints = []
-    for route, _ in patterns():
-        if not is_page(route) or PAGES.get(route) == OPEN:
-            continue
-        for who, client in clients.items():
-            if client is logged_in and route in OF_THEIR_OWN:
-                continue
-            complaints += [f"{method} {route} as {who}: {status}" for method, status in _opened(client, route)]
+    shut = [route for route, _ in patterns(surface) if is_page(route) and PAGES.get(route) != OPEN]
+    complaints = [
+        f"{method} {route} as nobody: {status}" for route in shut for method, status in _opened(nobody, route)
+    ]
+    for route in shut:
+        if route not in own:
+            complaints += [f"{method} {route} as a stranger: {status}" for method, status in _opened(logged_in, route)]
     assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.parametrize("route", OPERATORS)
+def test_the_operators_surface_opens_to_no_tenants_caller(route: str, acme: Tenant) -> None:
+    admin, path = TenantClient(""), route.replace("<str:tenant_id>", "acme")
+    admin.force_login(User.objects.get(email="admin@acme.test"))
+    clients = {
+        "nobody": TenantClient(""),
+        "a tenant's token": TenantClient("", client_of(acme).token),
+        "an admin": admin,
+    }
+    for who, client in clients.items():
+        for method in METHODS:
+            status = _ask(client, method, path)
+            allowed = {401} | ({404, 405} if method not in OPERATORS[route] else set())
+            assert status in allowed, f"{method} {route} as {who} answers {status}"
+
+
+@pytest.mark.parametrize("route", OPERATORS)
+def test_an_operator_is_held_to_scopes_and_to_the_tenants_listed(route: str, acme: Tenant, globex: Tenant) -> None:
+    client, path = TenantClient(""), route.replace("<str:tenant_id>", "acme")
+    for scope in (READ, PREDICT, WRITE):
+        _, client.token = ApiToken.mint(name=scope, scopes=[scope], all_tenants=True)
+        for method, needed in OPERATORS[route].items():
+            opens = needed == ANY or needed in INCLUDES[scope]
+            status = _ask(client, method, path)
+            assert (status not in (401, 403)) if opens else status == 403, f"{method} {route} by '{scope}': {status}"
+    _, client.token = _operator_token(globex)
+    for method in OPERATORS[route]:
+        response = _response(client, method, path)
+        assert response.status_code in (403, 404) or b"acme" not in response.content.lower(), f"{method} {route}"
 
 
 @pytest.mark.parametrize("header", [{}, {"HTTP_AUTHORIZATION": "Bearer tny_nonsense"}])
