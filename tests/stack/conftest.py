@@ -39,7 +39,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 def outside_environment(**changes: str) -> dict[str, str]:
     """This process's environment without what the session's own servers have added."""
-    ours = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "TENANTRY_VAR", "TENANTRY_MODELS_SOCKET", "PG_DUMP")
+    ours = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "TENANTRY_VAR", "TENANTRY_MODELS_SOCKET")
     return {name: value for name, value in os.environ.items() if name not in ours} | changes
 
 

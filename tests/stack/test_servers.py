@@ -127,6 +127,12 @@ def test_what_holds_a_password_is_for_its_owner_alone(running: Running) -> None:
         assert stat.S_IMODE((running.var / name).stat().st_mode) == 0o600, name
 
 
+def test_folders_of_data_and_sockets_are_for_their_owner_alone(running: Running) -> None:
+    sockets = sockets_of(running.environment)
+    for folder in (running.var / "servers", sockets / "servers", sockets / "models"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+
+
 def test_no_server_listens_on_tcp(running: Running) -> None:
     processes = processes_of(running.var)
     listening = [connection for process in processes for connection in process.net_connections("inet")]

@@ -12,7 +12,7 @@ from tenantry.stack.errors import StackError
 from tenantry.stack.folder import DataFolder
 from tenantry.stack.postgres import Postgres
 from tenantry.stack.process import Command, Process, spawn
-from tenantry.stack.programs import installed_programs, programs_for
+from tenantry.stack.programs import programs_for
 from tenantry.stack.valkey import Valkey
 
 START_LIMIT_S = 120.0  # recovery after a crash takes its time
@@ -44,7 +44,6 @@ def stack_environment(folder: DataFolder, servers: list[Server], given: Mapping[
     addresses = {
         "TENANTRY_VAR": str(folder.path),
         "TENANTRY_MODELS_SOCKET": str(folder.model_sockets / "models.sock"),
-        "PG_DUMP": str(installed_programs().postgres_folder / "pg_dump"),
     }
     for server in servers:
         addresses |= server.environment()

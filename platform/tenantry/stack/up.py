@@ -149,7 +149,10 @@ class Run:
 
     def _prepare_web(self, environment: Mapping[str, str]) -> None:
         """Do what must be done before a process of the platform starts."""
-        kept, current = self.folder.file("static.collected"), static_fingerprint(self.plan.root, self.folder.path)
+        kept, current = (
+            self.folder.file("static.collected"),
+            static_fingerprint(self.plan.root, self.folder.path, self.given),
+        )
         # Collecting takes seconds of processor time even where nothing has changed.
         if kept.exists() and kept.read_text() == current and self.folder.file("static").is_dir():
             self._manage(environment, UPGRADE)
@@ -230,10 +233,12 @@ def _read_env_file(path: Path) -> dict[str, str]:
     return settings
 
 
-def static_fingerprint(root: Path, var: Path) -> str:
+def static_fingerprint(root: Path, var: Path, given: Mapping[str, str]) -> str:
     """A hash of what decides about the collected static files: the libraries, the settings, and files outside VAR."""
     digest = hashlib.sha256()
-    for file in (root / "requirements.txt", root / "platform/tenantry/settings.py", root / ".env"):
+    about_static = {name: value for name, value in given.items() if name.startswith(("STATIC", "AWS_"))}
+    digest.update(repr(sorted(about_static.items())).encode())
+    for file in (root / "requirements.txt", root / "platform/tenantry/settings.py"):
         digest.update(file.read_bytes() if file.exists() else b"")
     files = {*root.glob("static/**/*"), *root.glob("*/static/**/*")}
     for file in sorted(file for file in files if not file.is_relative_to(var)):
