@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtimes import addresses
 from runtimes.client import HostClient
 from runtimes.errors import ArtifactRejected, ConfinementUnavailable, HostUnavailable
 from tests.runtimes import hosts
@@ -46,11 +47,12 @@ def pids(client: HostClient) -> list[int]:
     return [int(runner["pid"]) for runner in client.stats().runners]
 
 
-def test_a_killed_host_takes_its_runners_and_zygotes_with_it(
-    own_host: Host, classifier: Any, load_request: Load
+def test_a_killed_host_takes_all_with_it_and_its_successor_serves_on(
+    own_host: Host, folder: Path, classifier: Any, load_request: Load
 ) -> None:
     process, client = own_host
     runner = client.runner("a", load_request(classifier))
+    runner.predict(ROW, deadline_s=30)
     processes = [*pids(client), *client.stats().zygotes.values()]
 
     process.kill()
@@ -60,6 +62,9 @@ def test_a_killed_host_takes_its_runners_and_zygotes_with_it(
     with pytest.raises(HostUnavailable) as fault:
         runner.predict(ROW, deadline_s=5)
     assert fault.value.is_retryable
+    successor, _ = hosts.start(folder)
+    assert runner.predict(ROW, deadline_s=60).outputs["prediction"].tolist() == [0]
+    hosts.stop(successor)
 
 
 def test_a_host_told_to_end_ends_its_runners_and_leaves_nothing(
@@ -75,22 +80,6 @@ def test_a_host_told_to_end_ends_its_runners_and_leaves_nothing(
     assert hosts.eventually(lambda: not any(hosts.is_alive(pid) for pid in processes))
     assert not (folder / "models.sock").exists()
     assert list((folder / "models.sock.d").iterdir()) == []
-
-
-def test_a_client_goes_on_after_a_restart_of_the_host(
-    own_host: Host, folder: Path, classifier: Any, load_request: Load
-) -> None:
-    process, client = own_host
-    runner = client.runner("a", load_request(classifier))
-    runner.predict(ROW, deadline_s=30)
-    process.kill()
-    process.wait()
-    again, _ = hosts.start(folder)
-
-    prediction = runner.predict(ROW, deadline_s=30)
-
-    assert prediction.outputs["prediction"].tolist() == [0]
-    hosts.stop(again)
 
 
 def test_a_killed_zygote_is_replaced_and_its_runners_live_on(
@@ -128,15 +117,15 @@ def test_sockets_lie_in_a_folder_of_their_own(client: HostClient, classifier: An
     assert client._path.stat().st_mode & 0o077 == 0
 
 
-def test_a_socket_path_may_be_long(tmp_path: Path, classifier: Any, load_request: Load) -> None:
-    deep = tmp_path / ("x" * 100)
-    deep.mkdir()
-    process, client = hosts.start(deep)
+def test_a_socket_path_may_be_long(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 120) / "models.sock"
+    path.parent.mkdir()
 
-    prediction = client.runner("a", load_request(classifier)).predict(ROW, deadline_s=60)
-
-    assert prediction.outputs["prediction"].tolist() == [0]
-    hosts.stop(process)
+    with addresses.listen(path) as listener, addresses.connect(path, 5) as client:
+        accepted, _ = listener.accept()
+        client.send(b"x")
+        assert accepted.recv(1) == b"x"
+        accepted.close()
 
 
 def test_a_runner_is_unprivileged(any_client: HostClient, classifier: Any, load_request: Load) -> None:
