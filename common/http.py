@@ -25,10 +25,13 @@ from rest_framework.parsers import JSONParser
 from rest_framework.response import Response
 
 from common import errors
+from common.queries import whole_number_asked
 
 log = logging.getLogger(__name__)
 
 API_PREFIXES = ("/api/", "/v2/", "/models/", "/ping", "/version", "/invocations", "/metrics")
+
+RETRY_AFTER_S = 5  # where nobody knows better
 
 STATUS_BY_KIND: Mapping[type[errors.PlatformError], int] = {
     errors.Malformed: 400,
@@ -57,10 +60,15 @@ def status_of(error: errors.PlatformError) -> int:
 
 def error_body(code: str, message: str, request_id: str, fields: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The body of every error of the platform's own API."""
-    error: dict[str, Any] = {"code": code, "message": message, "request_id": request_id}
+    error: dict[str, Any] = {"code": code, "message": sendable(message), "request_id": request_id}
     if fields:
-        error["fields"] = dict(fields)
+        error["fields"] = {sendable(name): sendable(fault) for name, fault in fields.items()}
     return {"error": error}
+
+
+def sendable(text: str) -> str:
+    """The text as UTF-8 can carry it: half a surrogate pair, which JSON lets in, becomes a question mark."""
+    return text.encode(errors="replace").decode()
 
 
 def error_response(error: errors.PlatformError, request: HttpRequest) -> HttpResponse:
@@ -82,6 +90,8 @@ def error_headers(error: errors.PlatformError) -> dict[str, str]:
     headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    elif isinstance(error, errors.Throttled | errors.Unavailable):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="tenantry"'
     return headers
@@ -186,12 +196,12 @@ class KeysetPagination(CursorPagination):
 
     def get_ordering(self, request: Any, queryset: Any, view: Any) -> tuple[str, ...]:
         allowed = tuple(getattr(view, "order_fields", ("-created_at",)))
-        wanted = request.query_params.get("order_by") or allowed[0]
-        names = {field.lstrip("-") for field in allowed}
-        if wanted.lstrip("-") not in names:
+        wanted = request.query_params.get("order_by", allowed[0])
+        names = {field.removeprefix("-") for field in allowed}
+        if wanted.removeprefix("-") not in names:
             raise errors.Invalid(
                 f"Lists here can be ordered by {', '.join(sorted(names))}, each with an optional leading '-'.",
-                fields={"order_by": wanted},
+                fields={"order_by": wanted[:100]},
             )
         direction = "-" if wanted.startswith("-") else ""
         return (wanted, f"{direction}{self.tie_breaker}")
@@ -207,10 +217,7 @@ class KeysetPagination(CursorPagination):
             ) from error
 
     def get_page_size(self, request: Any) -> int:
-        raw = request.query_params.get(self.page_size_query_param, str(self.page_size))
-        if not raw.isdecimal() or not 1 <= int(raw) <= self.max_page_size:
-            raise errors.Invalid(f"limit is a number from 1 to {self.max_page_size}.", fields={"limit": raw})
-        return int(raw)
+        return whole_number_asked(request, self.page_size_query_param, self.page_size, self.max_page_size)
 
     def get_paginated_response(self, data: Any) -> Response:
         link = self.get_next_link()

@@ -5,7 +5,10 @@ import re
 import uuid
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+
+from common.errors import Invalid
+from common.http import error_response
 
 SANE_ID = re.compile(r"^[A-Za-z0-9._-]{8,100}$")
 current_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
@@ -29,3 +32,18 @@ class RequestIdMiddleware:
             current_request_id.reset(token)
         response["X-Request-ID"] = request_id
         return response
+
+
+class AddressMiddleware:
+    """Refuses addresses with a NUL character: nothing is named by one, and PostgreSQL cannot even compare with it."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "\0" in request.path_info:
+            raise Http404
+        query = request.META.get("QUERY_STRING", "")
+        if "%00" in query or "\0" in query:
+            return error_response(Invalid("A parameter of the address holds a NUL character."), request)
+        return self.get_response(request)

@@ -17,11 +17,13 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from common.errors import Invalid
+from common.queries import text_asked
 from tenants import services
 from tenants.authentication import caller_of
 from tenants.idempotency import Idempotent
 from tenants.journal.models import AuditEvent
 from tenants.models import ApiToken, Membership, Scope
+from tenants.operations import LOCATION, MOMENT, REFUSED
 from tenants.permissions import IsKnown
 from tenants.scope import current_tenant
 from tenants.serializers import (
@@ -72,8 +74,9 @@ class MembersView(Idempotent, ListAPIView[Membership]):
     def get_queryset(self) -> QuerySet[Membership]:
         return Membership.objects.filter(tenant=current_tenant()).select_related("user")
 
-    @extend_schema(request=MemberRequestSerializer, responses={201: NewMemberSerializer})
+    @extend_schema(parameters=[LOCATION], request=MemberRequestSerializer, responses={201: NewMemberSerializer})
     def post(self, request: Request) -> Response:
+        """Give a person a role here."""
         caller, asked = caller_of(request), checked(MemberRequestSerializer, request.data)
         member, password = services.add_member(
             tenant=current_tenant(), actor=caller.name, by_operator=caller.is_operator, **asked
@@ -91,13 +94,13 @@ class MemberView(APIView):
     def get(self, request: Request, member_id: int) -> Response:
         return Response(MemberSerializer(_member(member_id)).data)
 
-    @extend_schema(request=RoleSerializer, responses=MemberSerializer)
+    @extend_schema(request=RoleSerializer, responses={200: MemberSerializer, 409: REFUSED})
     def patch(self, request: Request, member_id: int) -> Response:
         asked = checked(RoleSerializer, request.data)
         member = services.change_role(membership=_member(member_id), actor=caller_of(request).name, **asked)
         return Response(MemberSerializer(member).data)
 
-    @extend_schema(responses={204: None})
+    @extend_schema(responses={204: None, 409: REFUSED})
     def delete(self, request: Request, member_id: int) -> Response:
         services.remove_member(membership=_member(member_id), actor=caller_of(request).name)
         return Response(status=204)
@@ -128,8 +131,9 @@ class TokensView(Idempotent, ListAPIView[ApiToken]):
     def get_queryset(self) -> QuerySet[ApiToken]:
         return ApiToken.objects.filter(tenant=current_tenant())
 
-    @extend_schema(request=TokenRequestSerializer, responses={201: NewTokenSerializer})
+    @extend_schema(parameters=[LOCATION], request=TokenRequestSerializer, responses={201: NewTokenSerializer})
     def post(self, request: Request) -> Response:
+        """Issue one; its secret is in this answer alone."""
         asked = checked(TokenRequestSerializer, request.data)
         token, secret = services.issue_token(
             tenant=current_tenant(),
@@ -173,15 +177,6 @@ class SettingsView(APIView):
         return Response(SettingsSerializer(tenant).data)
 
 
-@extend_schema(
-    parameters=[
-        OpenApiParameter("actor", str),
-        OpenApiParameter("action", str, description="A whole action, or what it begins with: `version.`."),
-        OpenApiParameter("target", str),
-        OpenApiParameter("since", str, description="A moment in ISO 8601."),
-        OpenApiParameter("until", str, description="A moment in ISO 8601."),
-    ]
-)
 class AuditView(ListAPIView[AuditEvent]):
     """Who did what in the tenant, newest first."""
 
@@ -191,13 +186,26 @@ class AuditView(ListAPIView[AuditEvent]):
     filters: ClassVar[dict[str, str]] = {"actor": "actor", "action": "action__startswith", "target": "target"}
 
     def get_queryset(self) -> QuerySet[AuditEvent]:
-        asked = self.request.query_params
-        found = AuditEvent.objects.filter(**{self.filters[name]: asked[name] for name in self.filters if name in asked})
-        if "since" in asked:
+        asked = {name: text_asked(self.request, name) for name in (*self.filters, "since", "until")}
+        found = AuditEvent.objects.filter(**{self.filters[name]: asked[name] for name in self.filters if asked[name]})
+        if asked["since"]:
             found = found.filter(at__gte=_moment("since", asked["since"]))
-        if "until" in asked:
+        if asked["until"]:
             found = found.filter(at__lt=_moment("until", asked["until"]))
         return found
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("actor", str),
+            OpenApiParameter("action", str, description="A whole action, or what it begins with: `version.`."),
+            OpenApiParameter("target", str),
+            OpenApiParameter("since", MOMENT, description="From this moment on."),
+            OpenApiParameter("until", MOMENT, description="Before this moment."),
+        ]
+    )
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Who did what in the tenant, newest first."""
+        return super().get(request, *args, **kwargs)
 
 
 def _moment(name: str, text: str) -> Any:

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 
@@ -39,6 +40,7 @@ class JobSerializer(serializers.Serializer[Job]):
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
 
+    @extend_schema_field(JobErrorSerializer(allow_null=True))
     def get_error(self, job: Job) -> dict[str, Any] | None:
         return dict(JobErrorSerializer(job).data) if job.error_code else None
 

@@ -1,5 +1,6 @@
 """The OpenAPI document of a surface, made from its views."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -10,7 +11,7 @@ from drf_spectacular.views import SpectacularAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tenants.idempotency import Idempotent
+from tenants.operations import REFUSALS
 from tenants.permissions import IsKnown
 
 ERROR = {
@@ -29,17 +30,13 @@ ERROR = {
         }
     },
 }
-ERROR_ANSWER = {
-    "description": "What went wrong.",
-    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-}
-IDEMPOTENCY_KEY = {
-    "in": "header",
-    "name": "Idempotency-Key",
-    "required": False,
-    "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
-    "description": "The same key and body get the same answer for 24 hours; another body under it is refused (422). "
-    "Secrets that the first answer showed are missing in a repeated one.",
+CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+REQUEST_ID = {"schema": {"type": "string"}, "description": "The request's id, in the log too.", "required": True}
+REQUEST_ID_HEADER = {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}}
+OTHER_HEADERS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}, "required": True}},
+    429: {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "required": True}},
+    503: {"Retry-After": {"schema": {"type": "integer", "minimum": 1}}},
 }
 
 
@@ -61,25 +58,36 @@ class CallerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
             },
         ]
 
+    def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[Any]]]:
+        return [{name: []} for name in self.name]  # one of them is enough
+
 
 class SurfaceGenerator(SchemaGenerator):
-    """Adds what all views of a surface share: its address, the form of errors, and Idempotency-Key."""
+    """Adds what all views of a surface share: its address, the forms of errors, and the request's id."""
 
     def get_schema(self, request: Any = None, public: bool = False) -> Any:
         document = super().get_schema(request, public)  # type: ignore[no-untyped-call]
-        document["servers"] = [{"url": request.META.get("SCRIPT_NAME") or "/"}]
-        document.setdefault("components", {}).setdefault("schemas", {})["Error"] = ERROR
+        base_path = request.META.get("SCRIPT_NAME", "") if request else ""
+        document["servers"] = [{"url": base_path or "/"}]
+        components = document["components"]
+        components["schemas"]["Error"] = ERROR
+        components["headers"] = {"RequestId": REQUEST_ID}
+        components["responses"] = {name: _refusal(status) for status, (name, _) in REFUSALS.items()}
         for methods in document["paths"].values():
             for operation in methods.values():
-                operation["responses"].setdefault("default", ERROR_ANSWER)
-        self._add_keys(document["paths"])
+                _add_request_id(operation["responses"].values())
         return document
 
-    def _add_keys(self, paths: dict[str, Any]) -> None:
-        for path, _, method, view in self._get_paths_and_endpoints():  # type: ignore[no-untyped-call]
-            operation = paths.get(path, {}).get(method.lower())
-            if operation and method == "POST" and isinstance(view, Idempotent):
-                operation.setdefault("parameters", []).append(IDEMPOTENCY_KEY)
+
+def _refusal(status: int) -> dict[str, Any]:
+    headers = REQUEST_ID_HEADER | OTHER_HEADERS.get(status, {})
+    return {"description": REFUSALS[status][1], "headers": headers, "content": CONTENT}
+
+
+def _add_request_id(answers: Iterable[dict[str, Any]]) -> None:
+    for answer in answers:
+        if "$ref" not in answer:
+            answer["headers"] = REQUEST_ID_HEADER | answer.get("headers", {})
 
 
 class SchemaView(SpectacularAPIView):

@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 
 from common.http import KeysetPagination
 from tenants.idempotency import Idempotent
 from tenants.job_api import LONGEST_WAIT_S
-from tenants.serializers import NAME, Strict
+from tenants.serializers import NAME_SCHEMA, Strict
 
 REFUSALS: dict[int, tuple[str, str]] = {
     400: ("Malformed", "The request cannot be read, or can be read in two ways."),
@@ -29,6 +28,7 @@ REFUSALS: dict[int, tuple[str, str]] = {
     504: ("TimedOut", "The deadline passed before the answer was there."),
 }
 ANYWHERE = (400, 401, 403, 503)
+REFUSED = "refused"  # in a view's `responses`: this status is one of REFUSALS
 
 LOCATION = OpenApiParameter(
     "Location",
@@ -52,11 +52,13 @@ IDEMPOTENCY_KEY = {
     "Secrets that the first answer showed are missing in a repeated one.",
 }
 MOMENT = {"type": "string", "format": "date-time"}
-
-
-def name_in_path(name: str) -> OpenApiParameter:
-    """A path parameter that is a name."""
-    return OpenApiParameter(name, {"type": "string", "pattern": NAME}, OpenApiParameter.PATH)
+PATH_VALUES: dict[str, dict[str, Any]] = {
+    "name": NAME_SCHEMA,
+    "alias": NAME_SCHEMA,
+    "digest": {"pattern": "^[0-9a-f]{64}$"},
+    "number": {"minimum": 1},
+    "member_id": {"minimum": 1},
+}
 
 
 def refusals(statuses: Iterable[int]) -> dict[str, Any]:
@@ -68,17 +70,29 @@ class OperationSchema(AutoSchema):
     """One operation of the document; the default schema class of all views."""
 
     def _get_parameters(self) -> Any:
-        parameters = super()._get_parameters()  # type: ignore[no-untyped-call]
+        parameters = super()._get_parameters()
         return [*parameters, IDEMPOTENCY_KEY] if self._is_repeatable() else parameters
+
+    def _resolve_path_parameters(self, variables: Any) -> Any:
+        parameters = super()._resolve_path_parameters(variables)  # type: ignore[no-untyped-call]
+        for parameter in parameters:
+            parameter["schema"] |= PATH_VALUES.get(parameter["name"], {})
+        return parameters
 
     def _get_pagination_parameters(self) -> Any:
         paginator = self._get_paginator() if self._is_list_view() else None  # type: ignore[no-untyped-call]
         return _list_parameters(paginator, self.view) if isinstance(paginator, KeysetPagination) else []
 
     def _get_response_bodies(self, direction: Any = "response") -> Any:
-        answers = super()._get_response_bodies(direction)  # type: ignore[no-untyped-call]
-        told = {str(status): refusals([int(status)])[status] for status in answers if answers[status] == REFUSED}
-        return dict(sorted({**refusals(self._usual_refusals()), **answers, **told}.items()))
+        answers = super()._get_response_bodies(direction)
+        return dict(sorted({**refusals(self._usual_refusals()), **answers}.items()))
+
+    def _get_response_for_code(
+        self, serializer: Any, status_code: Any, media_types: Any = None, direction: Any = "response"
+    ) -> Any:
+        if serializer == REFUSED:
+            return refusals([int(status_code)])[status_code]
+        return super()._get_response_for_code(serializer, status_code, media_types, direction)  # type: ignore[no-untyped-call]
 
     def _usual_refusals(self) -> set[int]:
         """The statuses of the errors that follow from what a request of this operation consists of."""
@@ -88,7 +102,7 @@ class OperationSchema(AutoSchema):
             statuses.add(404)
         if any(parameter["in"] != "path" for parameter in parameters):
             statuses.add(422)
-        if self._get_request_body() is not None:
+        if self._get_request_body() is not None:  # type: ignore[no-untyped-call]
             statuses |= {413, 415, 422}
         if self._is_repeatable():
             statuses.add(409)
@@ -98,7 +112,7 @@ class OperationSchema(AutoSchema):
         return self.method == "POST" and isinstance(self.view, Idempotent)
 
     def _get_serializer_name(self, serializer: Any, direction: Any, bypass_extensions: bool = False) -> str:
-        name: str = super()._get_serializer_name(serializer, direction, bypass_extensions)  # type: ignore[no-untyped-call]
+        name: str = super()._get_serializer_name(serializer, direction, bypass_extensions)
         return name.replace("RequestRequest", "Request")
 
     def _map_serializer(self, serializer: Any, direction: Any, bypass_extensions: bool = False) -> Any:
@@ -112,9 +126,6 @@ class OperationSchema(AutoSchema):
         if direction == "request" and _is_plain_text(field) and field.trim_whitespace and not field.allow_blank:
             meta["pattern"] = r"\S"  # text is trimmed before it is found to be empty
         return meta
-
-
-REFUSED = {"description": "", "$refused": True}
 
 
 def _is_plain_text(field: Any) -> bool:

@@ -9,11 +9,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from common.errors import Denied, Invalid
+from common.errors import Denied
+from common.queries import text_asked
 from tenants import services
 from tenants.api import WhoAmIView
 from tenants.authentication import caller_of
 from tenants.models import Scope, Tenant, TenantState
+from tenants.operations import LOCATION, REFUSED
 from tenants.permissions import IsOperator
 from tenants.serializers import (
     ProvisionedSerializer,
@@ -39,17 +41,20 @@ class TenantsView(ListAPIView[Tenant]):
 
     def get_queryset(self) -> QuerySet[Tenant]:
         found = caller_of(self.request).tenants().prefetch_related("domains")
-        state = self.request.query_params.get("state")
-        if state is not None and state not in TenantState.values:
-            raise Invalid(f"State is one of {', '.join(TenantState.values)}.", fields={"state": state[:20]})
+        state = text_asked(self.request, "state", TenantState.values)
         return found.filter(state=state) if state else found
 
     @extend_schema(parameters=[OpenApiParameter("state", str, enum=TenantState.values)])
     def get(self, request: Request, *args: object, **kwargs: object) -> Response:
         return super().get(request, *args, **kwargs)
 
-    @extend_schema(request=TenantRequestSerializer, responses={201: ProvisionedSerializer})
+    @extend_schema(
+        parameters=[LOCATION],
+        request=TenantRequestSerializer,
+        responses={201: ProvisionedSerializer, 409: REFUSED},
+    )
     def post(self, request: Request) -> Response:
+        """Make a tenant with its schema, its first admin and a first token."""
         caller, asked = caller_of(request), checked(TenantRequestSerializer, request.data)
         if not caller.reaches_all:
             raise Denied("Making a tenant needs a token for all tenants.", code="operator_required")
@@ -73,7 +78,7 @@ class TenantView(APIView):
     def get(self, request: Request, tenant_id: str) -> Response:
         return Response(TenantSerializer(_tenant(request, tenant_id)).data)
 
-    @extend_schema(request=TenantChangeSerializer, responses=TenantSerializer)
+    @extend_schema(request=TenantChangeSerializer, responses={200: TenantSerializer, 409: REFUSED})
     def patch(self, request: Request, tenant_id: str) -> Response:
         tenant, actor = _tenant(request, tenant_id), caller_of(request).name
         changes = checked(TenantChangeSerializer, request.data)

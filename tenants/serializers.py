@@ -4,26 +4,68 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.http import QueryDict
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from tenants.durations import parse_duration
 from tenants.journal.models import AuditEvent
 from tenants.models import ApiToken, Lane, Membership, Role, Scope, Tenant, TenantState
 
-NAME = r"^(?!\.{1,2}$)[A-Za-z0-9._-]{1,100}$"
+NAME = r"^(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,100}\Z"
+NAME_SCHEMA = {"type": "string", "pattern": NAME.replace(r"\Z", "$")}
+ID = r"^[a-z][a-z0-9-]{1,38}[a-z0-9]\Z"
+NOT_AN_ID = "A tenantId is 3 to 40 of a-z, 0-9 and '-', starts with a letter and does not end with '-'."
+LENGTH_OF_TIME = r"^[1-9][0-9]{0,5}[mhdw]\Z"
 LARGEST_BIGINT, LARGEST_INT = 2**63 - 1, 2**31 - 1
 
 
 class Strict(serializers.Serializer[Any]):
-    """A body in which a field that may not be there is an error, rather than a change that silently does not happen."""
+    """A body that is taken at its word.
+
+    A field that may not be there is an error, rather than a change that silently does not happen; so is a number where
+    a text belongs, or a text where a number does, which DRF would convert.
+    """
 
     def to_internal_value(self, data: Any) -> Any:
-        values = super().to_internal_value(data)
-        known = {name for name, field in self.fields.items() if not field.read_only}
-        if unknown := [str(name) for name in data if name not in known]:
-            raise serializers.ValidationError({name: ["This cannot be set here."] for name in sorted(unknown)})
-        return values
+        if isinstance(data, Mapping):
+            self._refuse({str(name)[:100]: self._unknown(str(name)) for name in data})
+            if not isinstance(data, QueryDict):  # a form has nothing but texts
+                self._refuse({name: _wrong_type(field, data.get(name)) for name, field in self.fields.items()})
+        return super().to_internal_value(data)
+
+    def _unknown(self, name: str) -> str:
+        if name not in self.fields:
+            return f"There is no such field; there are {', '.join(self.fields)}."
+        return "This cannot be set here." if self.fields[name].read_only else ""
+
+    def _refuse(self, faults: Mapping[str, str]) -> None:
+        if found := {name: [fault] for name, fault in sorted(faults.items()) if fault}:
+            raise serializers.ValidationError(found)
+
+
+def _wrong_type(field: "serializers.Field[Any, Any, Any, Any]", value: Any) -> str:
+    if isinstance(field, serializers.CharField) and not isinstance(value, str | None):
+        return "This is not a text."
+    if isinstance(field, serializers.IntegerField) and isinstance(value, str | bool):
+        return "This is not a number."
+    return ""
+
+
+class PatternField(serializers.RegexField):
+    """A text that is all of a pattern, blanks at its ends included."""
+
+    def __init__(self, pattern: str, **options: Any) -> None:
+        super().__init__(pattern, trim_whitespace=False, **options)
+
+
+@extend_schema_field(NAME_SCHEMA)
+class NameField(serializers.CharField):
+    """What should be a name; the service that takes it checks it, with all else that is wrong."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, **options)
 
 
 def checked(kind: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:
@@ -120,7 +162,7 @@ class TokenRequestSerializer(Strict):
     scopes = serializers.ListField(
         child=serializers.ChoiceField(choices=Scope.choices), allow_empty=False, max_length=len(Scope)
     )
-    expires_in = serializers.CharField(max_length=10, required=False, help_text="A length of time such as 90d.")
+    expires_in = PatternField(LENGTH_OF_TIME, required=False, help_text="A length of time such as 90d.")
     expires_at = serializers.DateTimeField(required=False)
 
     def validate_expires_at(self, value: datetime) -> datetime:
@@ -151,7 +193,7 @@ class SettingsSerializer(Strict):
     tenantId = serializers.CharField(source="tenant_id", read_only=True)
     state = serializers.ChoiceField(choices=TenantState.choices, read_only=True)
     name = serializers.CharField(max_length=200, required=False)
-    default_model = serializers.RegexField(
+    default_model = PatternField(
         NAME, required=False, allow_blank=True, help_text="Serves `predict` without a model's name. May be named ahead."
     )
     lane = serializers.ChoiceField(
@@ -188,7 +230,7 @@ class TenantSerializer(serializers.Serializer[Tenant]):
 class TenantRequestSerializer(Strict):
     """A tenant to make, and its first admin."""
 
-    tenantId = serializers.CharField(source="tenant_id", max_length=60)
+    tenantId = PatternField(ID, source="tenant_id", error_messages={"invalid": NOT_AN_ID})
     name = serializers.CharField(max_length=200, required=False)
     admin = serializers.EmailField(source="admin_email", max_length=254)
     storage = serializers.CharField(source="storage_alias", max_length=40, required=False)

@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
-from django.http import Http404
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.generics import ListAPIView
 from rest_framework.parsers import MultiPartParser
@@ -18,6 +16,7 @@ from rest_framework.views import APIView
 
 from common.errors import Invalid, NotFound
 from common.http import accepted
+from common.queries import text_asked, whole_number_asked
 from models_registry.quota import check_announced
 from models_registry.spooling import SpoolingUploadHandler
 from runtimes.trainers import TRAINERS
@@ -25,6 +24,7 @@ from tenants.authentication import caller_of
 from tenants.idempotency import Idempotent
 from tenants.job_api import wait_asked
 from tenants.models import JobState, Scope
+from tenants.operations import LOCATION, REFUSED, WAIT
 from training import services
 from training.comparison import compare
 from training.models import LOG_CHARS, Dataset, DatasetVersion, Experiment, Run, RunMetric
@@ -45,6 +45,24 @@ from training.serializers import (
 DEFAULT_PREVIEW_ROWS = 20
 MOST_PREVIEW_ROWS = 100
 MOST_COMPARED = 20
+ROWS = OpenApiParameter(
+    "rows",
+    {"type": "integer", "minimum": 1, "maximum": MOST_PREVIEW_ROWS, "default": DEFAULT_PREVIEW_ROWS},
+    description="How many rows.",
+)
+IDS = OpenApiParameter(
+    "ids",
+    {
+        "type": "array",
+        "items": {"type": "string", "format": "uuid"},
+        "minItems": 2,
+        "maxItems": MOST_COMPARED,
+        "uniqueItems": True,
+    },
+    required=True,
+    explode=False,
+    description="The runs to compare, parted by commas.",
+)
 
 
 class TableUploadParser(MultiPartParser):
@@ -76,6 +94,7 @@ class DatasetsView(Idempotent, ListAPIView[Dataset]):
         )
 
     @extend_schema(
+        parameters=[LOCATION],
         request={"multipart/form-data": DatasetUploadSerializer},
         responses={200: DatasetVersionSerializer, 201: DatasetVersionSerializer},
     )
@@ -109,7 +128,7 @@ class DatasetView(APIView):
             raise NotFound(f"The dataset '{name}' has no version.")
         return Response(DatasetVersionSerializer(newest).data)
 
-    @extend_schema(responses={204: None})
+    @extend_schema(responses={204: None, 409: REFUSED})
     def delete(self, request: Request, name: str) -> Response:
         """Delete it with all its versions; 409 where a run used one."""
         services.delete_dataset(dataset=_dataset(name), actor=caller_of(request).name)
@@ -135,7 +154,7 @@ class DatasetVersionView(APIView):
     def get(self, request: Request, name: str, digest: str) -> Response:
         return Response(DatasetVersionSerializer(_version(name, digest)).data)
 
-    @extend_schema(responses={204: None})
+    @extend_schema(responses={204: None, 409: REFUSED})
     def delete(self, request: Request, name: str, digest: str) -> Response:
         """Delete it; 409 where a run used it."""
         services.delete_dataset_version(version=_version(name, digest), actor=caller_of(request).name)
@@ -145,9 +164,9 @@ class DatasetVersionView(APIView):
 class DatasetPreviewView(APIView):
     """The first rows of a version of a dataset."""
 
-    @extend_schema(responses=PreviewSerializer, parameters=[OpenApiParameter("rows", int)])
+    @extend_schema(responses=PreviewSerializer, parameters=[ROWS])
     def get(self, request: Request, name: str, digest: str) -> Response:
-        limit = _whole_number(request, "rows", DEFAULT_PREVIEW_ROWS, MOST_PREVIEW_ROWS)
+        limit = whole_number_asked(request, "rows", DEFAULT_PREVIEW_ROWS, MOST_PREVIEW_ROWS)
         return Response(PreviewSerializer(services.preview(_version(name, digest), limit)).data)
 
 
@@ -176,19 +195,27 @@ class RunsView(Idempotent, ListAPIView[Run]):
     def get_queryset(self) -> QuerySet[Run]:
         runs = _runs()
         for name, lookup in RUN_FILTERS.items():
-            if wanted := _text(self.request, name):
+            if wanted := text_asked(self.request, name):
                 runs = runs.filter(**{lookup: wanted})
-        if state := _text(self.request, "state"):
-            if state not in JobState.values:
-                raise Invalid(f"A state is one of {', '.join(JobState.values)}.", fields={"state": state[:40]})
+        if state := text_asked(self.request, "state", JobState.values):
             runs = runs.filter(Q(job__state=state) | Q(job=None, external_state=state))
         return runs
 
-    @extend_schema(parameters=[OpenApiParameter(name, str) for name in ("state", *RUN_FILTERS)])
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("state", str, enum=JobState.values, description="Only runs in this state."),
+            *(OpenApiParameter(name, str, description=f"Only runs of this {name}.") for name in RUN_FILTERS),
+        ]
+    )
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """List them, the newest first, or as `order_by` says."""
         return super().get(request, *args, **kwargs)
 
-    @extend_schema(request=RunRequestSerializer, responses={202: RunSerializer})
+    @extend_schema(
+        parameters=[LOCATION],
+        request=RunRequestSerializer,
+        responses={202: RunSerializer, 429: REFUSED},
+    )
     def post(self, request: Request) -> Response:
         """Queue a run; `activate_if` takes the scope `admin`, as activating does."""
         serializer = RunRequestSerializer(data=request.data)
@@ -203,7 +230,7 @@ class RunsView(Idempotent, ListAPIView[Run]):
 class RunView(APIView):
     """One run."""
 
-    @extend_schema(responses=RunSerializer, parameters=[OpenApiParameter("wait", OpenApiTypes.FLOAT)])
+    @extend_schema(responses=RunSerializer, parameters=[WAIT])
     def get(self, request: Request, run_id: uuid.UUID) -> Response:
         """The run; with `wait`, once nothing about it changes any more, or after so many seconds."""
         run = get_object_or_404(_runs(), pk=run_id)
@@ -218,8 +245,9 @@ class RunCancelView(APIView):
 
     scopes = {"POST": Scope.WRITE}
 
-    @extend_schema(request=None, responses=RunSerializer)
+    @extend_schema(request=None, responses={200: RunSerializer, 409: REFUSED})
     def post(self, request: Request, run_id: uuid.UUID) -> Response:
+        """End it whether it is queued or running; 409 where it has ended already."""
         run = get_object_or_404(_runs(), pk=run_id)
         services.cancel_run(run=run, actor=caller_of(request).name)
         return Response(RunSerializer(run).data)
@@ -233,11 +261,12 @@ class RunMetricsView(ListAPIView[RunMetric]):
 
     def get_queryset(self) -> QuerySet[RunMetric]:
         history = get_object_or_404(Run, pk=self.kwargs["run_id"]).metric_history.all()
-        key = _text(self.request, "key")
+        key = text_asked(self.request, "key")
         return history.filter(key=key) if key else history
 
-    @extend_schema(parameters=[OpenApiParameter("key", str)])
+    @extend_schema(parameters=[OpenApiParameter("key", str, description="Only this metric.")])
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """List them by step, or as `order_by` says."""
         return super().get(request, *args, **kwargs)
 
 
@@ -254,7 +283,7 @@ class RunLogsView(APIView):
 class RunComparisonView(APIView):
     """Runs side by side."""
 
-    @extend_schema(responses=ComparisonSerializer, parameters=[OpenApiParameter("ids", str, required=True)])
+    @extend_schema(responses=ComparisonSerializer, parameters=[IDS])
     def get(self, request: Request) -> Response:
         """Compare the runs in `ids`, which are parted by commas."""
         ids = _ids(request)
@@ -288,7 +317,7 @@ def _runs() -> QuerySet[Run]:
 
 
 def _dataset(name: str) -> Dataset:
-    return get_object_or_404(Dataset, name=_plain(name))
+    return get_object_or_404(Dataset, name=name)
 
 
 def _versions(name: str) -> QuerySet[DatasetVersion]:
@@ -296,30 +325,8 @@ def _versions(name: str) -> QuerySet[DatasetVersion]:
 
 
 def _version(name: str, digest: str) -> DatasetVersion:
-    found = DatasetVersion.objects.filter(dataset__name=_plain(name), digest=_plain(digest))
+    found = DatasetVersion.objects.filter(dataset__name=name, digest=digest)
     return get_object_or_404(found.select_related("dataset", "bundle"))
-
-
-def _plain(text: str) -> str:
-    """Text from a path that PostgreSQL can compare with; nothing is named by any other."""
-    if "\0" in text:
-        raise Http404
-    return text
-
-
-def _text(request: Request, name: str) -> str:
-    """A filter's text; empty if it is absent."""
-    text: str = request.query_params.get(name, "")
-    if "\0" in text:
-        raise Invalid("A filter holds no NUL character.", fields={name: "holds a NUL character"})
-    return text
-
-
-def _whole_number(request: Request, name: str, default: int, most: int) -> int:
-    raw = request.query_params.get(name, str(default))
-    if not raw.isdecimal() or not 1 <= int(raw) <= most:
-        raise Invalid(f"{name} is a whole number from 1 to {most}.", fields={name: raw[:40]})
-    return int(raw)
 
 
 def _ids(request: Request) -> list[uuid.UUID]:

@@ -1,34 +1,21 @@
 """Training's JSON."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from runtimes.errors import plain
 from tenants.job_api import JobErrorSerializer, ProgressSerializer
 from tenants.models import JobState
+from tenants.serializers import NameField, Strict
 from training.models import Dataset, DatasetVersion, Run, RunMetric
 from training.run_requests import RunRequest
 
 
-class StrictSerializer(serializers.Serializer[Any]):
-    """A body in which a name that is not known is a fault, not something to be passed over."""
-
-    def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping) and (unknown := sorted(map(str, set(data) - set(self.fields)))):
-            known = ", ".join(self.fields)
-            raise serializers.ValidationError(
-                {plain(name, 100): f"There is no such field; there are {known}." for name in unknown}
-            )
-        return super().to_internal_value(data)
-
-
-class DatasetUploadSerializer(StrictSerializer):
+class DatasetUploadSerializer(Strict):
     """A multipart upload. file: CSV in UTF-8 with a header."""
 
-    name = serializers.CharField(max_length=100)
+    name = NameField()
     file = serializers.FileField(allow_empty_file=True)
 
 
@@ -90,7 +77,7 @@ class TrainersSerializer(serializers.Serializer[Any]):
     next = serializers.CharField(allow_null=True)
 
 
-class RunRequestSerializer(StrictSerializer):
+class RunRequestSerializer(Strict):
     """A run to be carried out. digest: of a version of the dataset, the newest one if it is left out."""
 
     trainer = serializers.CharField(max_length=100)
@@ -99,7 +86,7 @@ class RunRequestSerializer(StrictSerializer):
     target = serializers.CharField(max_length=250, trim_whitespace=False)
     params = serializers.DictField(required=False)
     validation = serializers.DictField(required=False)
-    model = serializers.CharField(max_length=100)
+    model = NameField()
     activate_if = serializers.DictField(required=False, allow_null=True, allow_empty=False)
     experiment = serializers.CharField(max_length=250, required=False)
 
@@ -200,7 +187,7 @@ class ComparisonSerializer(serializers.Serializer[Any]):
     metrics = ComparedValuesSerializer(many=True)
 
 
-class ExperimentSerializer(StrictSerializer):
+class ExperimentSerializer(Strict):
     """An experiment. runs: how many it has."""
 
     name = serializers.CharField(max_length=250)

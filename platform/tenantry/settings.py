@@ -59,6 +59,7 @@ DATABASES = {"default": environment.database()}
 
 MIDDLEWARE = [
     "common.requests.RequestIdMiddleware",
+    "common.requests.AddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "tenants.middleware.TenantMiddleware",
@@ -162,7 +163,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["common.http.JsonParser"],
     "URL_FORMAT_OVERRIDE": None,  # `?format=` is a filter of versions here
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "tenants.operations.OperationSchema",
     "EXCEPTION_HANDLER": "common.http.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
@@ -170,6 +171,15 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Tenantry",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "COMPONENT_SPLIT_PATCH": False,  # a body for PATCH says itself which of its fields may be left out
+    "ENUM_NAME_OVERRIDES": {
+        "CallerKindEnum": ("token", "user", "operator"),
+        "JobStateEnum": "tenants.models.JobState",
+        "TenantStateEnum": "tenants.models.TenantState",
+        "VersionStateEnum": "models_registry.models.VersionState",
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "inference.schema.add_predict",
