@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import Conflict, Invalid, Malformed, NotFound
-from models_registry.models import Deployment, ModelVersion, RegisteredModel
+from models_registry.models import Deployment, ModelVersion, RegisteredModel, is_name
 from tenants.scope import current_tenant
 
 SELECTORS = ("version", "alias", "select")
@@ -74,16 +74,17 @@ def _model(name: str) -> RegisteredModel:
 
 
 def _by_number(model: RegisteredModel, number: Any) -> ModelVersion:
-    if isinstance(number, bool) or not str(number).isdecimal():
-        raise Invalid("A version is a whole number.", fields={"version": str(number)[:40]})
-    version = model.versions.select_related("bundle").filter(number=min(int(number), 2**31 - 1)).first()
+    if not isinstance(number, int) or number < 1:
+        raise Invalid("A version is a whole number above zero.", fields={"version": str(number)[:40]})
+    version = model.versions.select_related("bundle").filter(number=min(number, 2**31 - 1)).first()
     if version is None:
-        raise NotFound(f"{model.name} has no version {int(number)}.")
+        raise NotFound(f"{model.name} has no version {number}.")
     return version
 
 
 def _by_alias(model: RegisteredModel, name: Any) -> ModelVersion:
-    alias = model.aliases.select_related("version__bundle").filter(name=str(name)).first()
+    aliases = model.aliases.select_related("version__bundle").filter(name=name)
+    alias = aliases.first() if isinstance(name, str) and is_name(name) else None
     if alias is None:
         raise NotFound(f"{model.name} has no alias '{str(name)[:100]}'.")
     return alias.version

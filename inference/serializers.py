@@ -4,8 +4,10 @@ from typing import Any
 
 from rest_framework import serializers
 
-from inference.models import AsyncPrediction, Feedback
+from inference.models import AsyncPrediction
+from models_registry.serializers import StorableField
 from tenants.job_api import JobSerializer
+from tenants.serializers import LARGEST_INT, PatternField, Strict
 
 
 class AsyncPredictionSerializer(JobSerializer):
@@ -19,12 +21,12 @@ def prediction_body(prediction: AsyncPrediction) -> dict[str, Any]:
     return {**JobSerializer(prediction.job).data, "answer": prediction.answer}
 
 
-class FeedbackSerializer(serializers.Serializer[Feedback]):
-    """id: of a prediction. row: counted from 0. truth: any JSON value."""
+class FeedbackSerializer(Strict):
+    """id: of a prediction. row: counted from 0. truth: any JSON value but null."""
 
-    id = serializers.RegexField(r"^[0-9a-f-]{32,36}$")
-    row = serializers.IntegerField(min_value=0, default=0)
-    truth = serializers.JSONField()
+    id = PatternField(r"^[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\Z")
+    row = serializers.IntegerField(min_value=0, max_value=LARGEST_INT, default=0)
+    truth = StorableField()
 
     def service_arguments(self) -> dict[str, Any]:
         """The keyword arguments of `services.give_feedback`."""

@@ -4,9 +4,9 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from django.db import transaction
+from django.db import DataError, transaction
 
-from common.errors import Conflict
+from common.errors import Conflict, Invalid
 from inference.decoding import decode
 from inference.execution import KIND
 from inference.models import AsyncPrediction, Feedback
@@ -27,14 +27,19 @@ def submit_prediction(*, route: Route, body: Mapping[str, Any], actor: str) -> A
     decode(body, Signature.from_json(route.version.signature))
     prediction_id = uuid.uuid4()
     job = jobs.submit(KIND, prediction_id.hex, job_id=prediction_id)
-    return AsyncPrediction.objects.create(
-        id=prediction_id,
-        job=job,
-        version=route.version,
-        model_name=route.model_name,
-        request={name: value for name, value in body.items() if name not in SELECTING},
-        created_by=actor,
-    )
+    try:
+        return AsyncPrediction.objects.create(
+            id=prediction_id,
+            job=job,
+            version=route.version,
+            model_name=route.model_name,
+            request={name: value for name, value in body.items() if name not in SELECTING},
+            created_by=actor,
+        )
+    except DataError as error:  # PostgreSQL keeps no NUL, which is not worth looking for in every value
+        raise Invalid(
+            "A text in the rows holds a NUL character, which cannot be kept until a worker reads it."
+        ) from error
 
 
 def give_feedback(*, prediction_id: str, row: int, truth: Any, actor: str) -> Feedback:
