@@ -103,7 +103,7 @@ def _asks(function: ast.expr) -> bool:
             return True
         case ast.Attribute(value=ast.Name(id=name)):
             return name in ASKED
-        case ast.Name():
-            return True
+        case ast.Name(id=name):
+            return name in READERS
         case _:
             return False
