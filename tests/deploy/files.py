@@ -15,6 +15,7 @@ VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,}")
 INTERPOLATED = re.compile(r"(?<!\$)\$\{?([A-Z][A-Z0-9_]{2,})")
 # Who is asked for a variable: `environ.Env`, os.environ, a mapping like it, tenantry.environment.
 ASKED = {"env", "given", "environment"}
+READERS = {"required", "positive", "count", "one_of", "switch", "folder", "mapping", "web_address", "web_addresses"}
 # What the operating system, a terminal or the supervisor says, and nobody sets.
 NOT_SETTINGS = {
     "PATH",
