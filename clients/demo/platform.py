@@ -9,6 +9,7 @@ from typing import Any
 import requests
 
 TIMEOUT_S = 90
+RETRY_PAUSES_S = (1, 3, 0)
 ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -86,7 +87,12 @@ class Tenant:
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What a POST of JSON answers."""
-        return _content(self.session.post(self._url(path), json=body or {}, timeout=TIMEOUT_S))
+        for pause_s in RETRY_PAUSES_S:
+            answer = self.session.post(self._url(path), json=body or {}, timeout=TIMEOUT_S)
+            if answer.status_code not in (503, 504):
+                break
+            time.sleep(pause_s)  # a machine that is busy starting answers so, and means it
+        return _content(answer)
 
     def upload(self, path: str, files: Mapping[str, bytes], **fields: Any) -> dict[str, Any]:
         """What a multipart POST answers; fields that are no strings go as JSON."""
