@@ -192,11 +192,18 @@ def _store(file: BinaryIO) -> Blob:
     reader = HashingReader(file)
     try:
         with storage_faults(alias):
-            storages[alias].save(name_of(blob), File(reader))  # type: ignore[arg-type]
+            _save(blob, reader)
         return _settle(blob, reader.sha256, reader.size_bytes)
     except Exception:
         _discard(blob)
         raise
+
+
+def _save(blob: Blob, reader: HashingReader) -> None:
+    name = name_of(blob)
+    saved = storages[blob.storage_alias].save(name, File(reader))  # type: ignore[arg-type]
+    if saved != name:
+        raise OSError(f"the storage saved {name} as {saved}, where nobody would find it")
 
 
 def _settle(blob: Blob, sha256: str, size_bytes: int) -> Blob:

@@ -1,4 +1,4 @@
-"""The three storages, each the real thing, and tenants that keep their files in them."""
+"""The three storages, each the real thing, a fourth that knows nothing of us, and tenants that keep files in them."""
 
 import io
 import json
@@ -18,7 +18,7 @@ import pytest
 from tenantry.stack.process import die_with_parent
 from tenants.scope import tenant_scope
 
-ALIASES = ("filesystem", "database", "s3")
+ALIASES = ("filesystem", "database", "s3", "custom")
 BUCKET, ACCESS_KEY, SECRET_KEY = "tenantry-tests", "testkey", "testsecret"
 PORTS = [
     "master.port",
@@ -62,7 +62,11 @@ def _own_folders(settings: Any, tmp_path: Path) -> None:
     settings.MODELS_ROOT = str(tmp_path / "models")
     settings.BLOB_CACHE_ROOT = str(tmp_path / "cache")
     folder = settings.STORAGES["filesystem"] | {"OPTIONS": {"location": settings.MODELS_ROOT}}
-    settings.STORAGES = settings.STORAGES | {"filesystem": folder}
+    custom = {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": str(tmp_path / "custom")},
+    }
+    settings.STORAGES = settings.STORAGES | {"filesystem": folder, "custom": custom}
 
 
 @pytest.fixture
