@@ -14,6 +14,7 @@ from models_registry.admin.parts import activations_part, serving_part, version_
 from models_registry.models import Activation, Alias, Deployment, ModelVersion, RegisteredModel
 from models_registry.selection import DIRECTIONS
 from tenants.models import Scope
+from tenants.site.filters import KnownValues
 from tenants.site.forms import ChoiceField, JsonField, LongTextField, PageForm, ReasonForm, TextField
 from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, Table, label, when
@@ -71,7 +72,7 @@ class ModelPages(ScopedPages):
     nav = Nav("Registry", "deployed_code", 10, "Models")
     list_display = ("name", "task", "serves", "versions", "changed")
     changed = moment_column("Changed", "updated_at")
-    list_filter = ("task",)
+    list_filter = (("task", KnownValues),)
     search_fields = ("name", "description")
     actions_detail = (
         "upload",
@@ -106,10 +107,10 @@ class ModelPages(ScopedPages):
         all_versions = f"{page_url(ModelVersion, 'changelist')}?{urlencode({'model__id__exact': str(obj.pk)})}"
         return [
             Part("Model", Facts(facts)),
+            _aliases_part(obj),
             serving_part(obj, activations[0] if activations else None),
             Part("Versions", table, (all_versions, "All versions"), is_wide=True),
             activations_part(activations),
-            _aliases_part(obj),
         ]
 
     def applies(self, action: str, obj: RegisteredModel) -> bool:

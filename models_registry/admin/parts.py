@@ -57,7 +57,7 @@ def activations_part(activations: Iterable[Activation]) -> Part:
         for one in activations
     ]
     empty = "No version was ever active. Open a ready version and activate it."
-    return Part("What served when", Table(("When", "Served", "By", "Why"), rows, empty))
+    return Part("What served when", Table(("When", "Served", "By", "Why"), rows, empty), is_wide=True)
 
 
 def versions_table(versions: Iterable[ModelVersion], empty: str, *, is_of_one_model: bool) -> Table:
@@ -125,7 +125,7 @@ def signature_part(version: ModelVersion) -> Part:
         shown = ", ".join(str(name) for name in classes[:MOST_ROWS])
         notes.append(f"Classes: {shown}{' and more' if len(classes) > MOST_ROWS else ''}.")
     empty = "It is known once the version has been inspected."
-    return Part("Signature", Table(("", "Name", "Type", "Shape", "Missing values"), rows, empty), notes=notes)
+    return Part("Signature", Table(("", "Name", "Type", "Shape", "Missing"), rows, empty), notes=notes)
 
 
 def files_part(version: ModelVersion) -> Part:

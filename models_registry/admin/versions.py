@@ -13,6 +13,7 @@ from models_registry.admin.upload import UploadForm
 from models_registry.metadata import parse_metadata
 from models_registry.models import Deployment, ModelVersion, RegisteredModel
 from tenants.models import Scope
+from tenants.site.filters import KnownValues
 from tenants.site.forms import JsonField, LongTextField, PageForm, ReasonForm
 from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, label, link, numbers, size, when
@@ -38,7 +39,7 @@ class VersionPages(ScopedPages):
     nav = Nav("Registry", "layers", 11, "Versions")
     list_display = ("version", "shown_state", "serves", "format", "metrics", "size", "uploaded")
     uploaded = moment_column("Uploaded", "created_at")
-    list_filter = ("state", "format", ("model", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("state", ("format", KnownValues), ("model", admin.RelatedOnlyFieldListFilter))
     search_fields = ("model__name", "description", "created_by")
     actions_row = ("activate", "download", "remove")
     actions_detail = ("activate", "download", "edit", "remove")

@@ -41,7 +41,7 @@ class JobPages(ScopedPages):
 
     @column("Progress")
     def progress(self, job: Job) -> str:
-        return f"{job.progress_percent:.0f} % {job.progress_stage}".strip()
+        return "" if job.has_ended else f"{job.progress_percent:.0f} % {job.progress_stage}".strip()
 
     def parts(self, request: HttpRequest, obj: Job) -> list[Part]:
         facts = {

@@ -62,6 +62,9 @@ class JsonField(forms.JSONField):
         super().__init__(**kwargs)
         self.widget.attrs.update({"rows": 3, "placeholder": example, "spellcheck": "false"})
 
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value is None else super().prepare_value(value)
+
 
 class FilesInput(forms.FileInput):
     """An input for several files, or for a folder."""

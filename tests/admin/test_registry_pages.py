@@ -215,6 +215,15 @@ def test_filters_and_search_find_versions(admin: TenantClient, make_version: Any
     assert "Nothing here matches." in admin.get(f"{VERSIONS}/?q=nothing-like-it").content.decode()
 
 
+def test_an_empty_format_is_no_choice_of_the_filter(admin: TenantClient, make_version: Any) -> None:
+    unknown = make_version("fraud", state="rejected")
+    make_version("churn")
+    ModelVersion.objects.filter(pk=unknown.pk).update(format="")
+    page = admin.get(f"{VERSIONS}/").content.decode()
+    assert "?format=sklearn-pickle" in page
+    assert '?format="' not in page
+
+
 def test_the_home_shows_what_serves(admin: TenantClient, make_version: Any) -> None:
     assert "Nothing serves yet." in admin.get("admin/").content.decode()
     version = make_version(metrics={"accuracy": 0.9})

@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 from models_registry.models import RegisteredModel
 from runtimes.trainers import TRAINERS
 from tenants.models import JobState, Scope
+from tenants.site.filters import KnownValues
 from tenants.site.forms import ChoiceField, JsonField, PageForm, TextField
 from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, Table, Text, Tone, bar, label, link, number, numbers, when
@@ -100,7 +101,7 @@ class RunPages(ScopedPages):
     nav = Nav("Training", "model_training", 30, "Runs")
     list_display = ("name", "shown_state", "progress", "dataset", "model_name", "shown_metrics", "asked")
     asked = moment_column("Asked for", "created_at")
-    list_filter = ("job__state", "trainer", "kind")
+    list_filter = ("job__state", ("trainer", KnownValues), "kind")
     search_fields = ("trainer", "model_name", "target", "created_by")
     actions_detail = ("cancel",)
 
