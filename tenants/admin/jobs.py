@@ -28,9 +28,8 @@ class JobPages(ScopedPages):
 
     see = Scope.ADMIN
     nav = Nav("Platform", "pending_actions", 20)
-    list_display = ("kind", "tenant", "shown_state", "progress", "attempts", "error_code", "created", "ended")
+    list_display = ("kind", "tenant", "shown_state", "progress", "attempts", "error_code", "created")
     created = moment_column("Created", "created_at")
-    ended = moment_column("Ended", "finished_at")
     list_filter = ("state", "kind", ("tenant", admin.RelatedOnlyFieldListFilter))
     search_fields = ("object_id", "error_code", "worker")
     list_select_related = ("tenant",)
