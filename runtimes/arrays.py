@@ -17,6 +17,9 @@ MISSING = -1  # the length that stands for None
 TENSOR_NAME = ""
 MAX_NAME_CHARS = 1_000
 
+DTYPES = {name: np.dtype(name).newbyteorder("<") for name in NUMERIC_DTYPES}
+NAMES = {dtype: name for name, dtype in DTYPES.items()}  # numpy works a dtype's name out anew at every call
+
 Entry = list[Any]  # [name, dtype, shape, bytes]
 
 
@@ -79,10 +82,11 @@ def decode(entries: object, body: memoryview, *, rows: int | None = None) -> tup
 def _encode_one(array: np.ndarray) -> tuple[str, list[memoryview]]:
     if array.dtype.kind in "OUST":
         return STRING, _encode_strings(array.ravel().tolist())
-    if array.dtype.name not in NUMERIC_DTYPES:
+    name = NAMES.get(array.dtype) or NAMES.get(array.dtype.newbyteorder("<"))
+    if name is None:
         raise TypeError(f"arrays of {array.dtype} cannot be sent")
-    plain = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    return array.dtype.name, [plain.reshape(-1).view(np.uint8).data] if plain.nbytes else []
+    plain = np.ascontiguousarray(array, dtype=DTYPES[name])
+    return name, [plain.reshape(-1).view(np.uint8).data] if plain.nbytes else []
 
 
 def _encode_strings(values: list[object]) -> list[memoryview]:
@@ -115,7 +119,7 @@ def _decode_one(data: memoryview, dtype: str, shape: tuple[int, ...]) -> np.ndar
     count = math.prod(shape)
     if dtype == STRING:
         return _decode_strings(data, count).reshape(shape)
-    kind = np.dtype(dtype).newbyteorder("<")
+    kind = DTYPES[dtype]
     if count * kind.itemsize != data.nbytes:
         raise ProtocolFault("An array's bytes do not match its shape.")
     if kind.kind == "b":  # any byte but 0 and 1 in a bool array is undefined behaviour

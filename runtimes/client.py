@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 import threading
 import time
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from runtimes import addresses, arrays
+from runtimes.conversation import CONNECT_SECONDS, HostConversation
 from runtimes.errors import (
     DeadlineExceeded,
     HostUnavailable,
@@ -35,8 +35,6 @@ from runtimes.signature import Batch
 from runtimes.work import FitReport, Inspection, Progress, Validation, fit, inspect
 
 CONNECTIONS_A_THREAD = 64
-HOST_CAPS = Caps(header_bytes=16 << 20, body_bytes=0)
-CONNECT_SECONDS = 5.0
 LEASE_SECONDS = 1200.0
 MAX_OUTPUTS = 256
 PROBABILITIES = "probabilities"
@@ -232,57 +230,6 @@ class HostClient:
             self._local.pid, self._local.connections = os.getpid(), OrderedDict()
         connections: OrderedDict[str, RunnerConnection] = self._local.connections
         return connections
-
-
-class HostConversation:
-    """One connection to the model host."""
-
-    def __init__(self, path: os.PathLike[str]) -> None:
-        try:
-            self._sock = addresses.connect(addresses.path_of(os.fspath(path)), CONNECT_SECONDS)
-        except OSError as error:
-            raise HostUnavailable("The model host does not answer; it may be starting.") from error
-        self._connection = Connection(self._sock.fileno(), HOST_CAPS)
-
-    def __enter__(self) -> HostConversation:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._sock.close()
-
-    def ask(self, request: Mapping[str, Any], fds: Sequence[int] = (), timeout_s: float = 30.0) -> dict[str, Any]:
-        """Send a request and wait for its answer; raises the fault that it names."""
-        self.tell(request, fds)
-        return self.answer(timeout_s)
-
-    def tell(self, request: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
-        """Send a request without waiting for its answer."""
-        try:
-            socket.send_fds(self._sock, [b"\0"], list(fds))
-            self._connection.send(request, deadline=time.monotonic() + CONNECT_SECONDS)
-        except (OSError, EndOfStream) as error:
-            raise HostUnavailable("The model host went away.") from error
-
-    def finish(self) -> None:
-        """Say that nothing more will come; one-shot work ends on it."""
-        try:
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            raise HostUnavailable("The model host went away.") from error
-
-    def answer(self, timeout_s: float) -> dict[str, Any]:
-        """The answer to the request that was sent."""
-        try:
-            answer = self._connection.receive(time.monotonic() + timeout_s).header
-        except (EndOfStream, DeadlineExceeded, OSError) as error:
-            raise HostUnavailable("The model host went away before it answered.") from error
-        if answer.get("ok") is not True:
-            raise from_message(answer.get("fault") or {})
-        return answer
-
-    def fileno(self) -> int:
-        """The descriptor, for waiting until an answer or an end arrives."""
-        return self._sock.fileno()
 
 
 class RunnerConnection:

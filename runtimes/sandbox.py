@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import os
 import resource
 import signal
@@ -87,6 +88,7 @@ def isolate(plan: Plan) -> None:
     _limit_resources(plan, mapped_bytes)
 
 
+@functools.cache
 def readable_paths() -> tuple[Path, ...]:
     """The libraries of this interpreter and of the system; nothing of the project but this package."""
     interpreter = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]

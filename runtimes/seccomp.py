@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
+import struct
 from collections.abc import Mapping
 from typing import Any
 
 import pyseccomp  # importing it runs ldconfig, which works only before Landlock
+
+from runtimes.errors import ConfinementUnavailable
+
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
+OWN_PID = 0x6B1D_0F5E  # above any real process id; replaced by one's own when the filter is installed
 
 ALLOWED = """
 read readv pread64 preadv preadv2 write writev lseek close close_range open openat openat2 fstat stat lstat newfstatat
@@ -40,12 +48,36 @@ ALLOWED_VALUES: Mapping[str, tuple[int, tuple[int, ...]]] = {
     "prctl": (0, (3, 15, 16, 21, 0x53564D41)),
 }
 
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p)]
+
 
 def restrict(listener_fd: int | None) -> None:
-    """Install the filter for the process and every thread it starts; it cannot be undone.
+    """Install the filter for the process and every thread it starts; it cannot be undone and needs no_new_privs.
 
     listener_fd: the one descriptor on which accept4 works.
     """
+    program = compiled(listener_fd)
+    for place in range(0, len(program), INSTRUCTION.size):
+        code, if_true, if_false, constant = INSTRUCTION.unpack_from(program, place)
+        if constant == OWN_PID:
+            program[place : place + INSTRUCTION.size] = INSTRUCTION.pack(code, if_true, if_false, os.getpid())
+    buffer = (ctypes.c_char * len(program)).from_buffer(program)
+    described = _Program(len(program) // INSTRUCTION.size, ctypes.addressof(buffer))
+    if _libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(described), 0, 0) != 0:
+        raise ConfinementUnavailable(f"The seccomp filter was refused: {os.strerror(ctypes.get_errno())}.")
+
+
+def compiled(listener_fd: int | None) -> bytearray:
+    """The filter as a BPF program, with OWN_PID in the place of the process's id; built once, for it takes a while."""
+    return bytearray(_compiled(listener_fd))
+
+
+@functools.cache
+def _compiled(listener_fd: int | None) -> bytes:
     filter_ = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
     filter_.set_attr(pyseccomp.Attr.ACT_BADARCH, pyseccomp.KILL_PROCESS)  # the 32-bit and x32 entry points
     for name in ALLOWED.split():
@@ -56,7 +88,13 @@ def restrict(listener_fd: int | None) -> None:
         for value in values:
             _add(filter_, pyseccomp.ALLOW, name, pyseccomp.Arg(argument, pyseccomp.EQ, value))
     _add_narrow_calls(filter_, listener_fd)
-    filter_.load()
+    with os.fdopen(os.memfd_create("filter"), "w+b") as file:
+        filter_.export_bpf(file)
+        file.seek(0)
+        program = file.read()
+    if sum(constant == OWN_PID for *_, constant in INSTRUCTION.iter_unpack(program)) != 1:
+        raise ConfinementUnavailable("The seccomp filter does not compile to what it should.")
+    return program
 
 
 def _add_narrow_calls(filter_: Any, listener_fd: int | None) -> None:
@@ -66,7 +104,7 @@ def _add_narrow_calls(filter_: Any, listener_fd: int | None) -> None:
     flags = arg(0, pyseccomp.MASKED_EQ, threads | CLONE_UNTRACED_NAMESPACES, threads)
     _add(filter_, pyseccomp.ALLOW, "clone", flags)
     _add(filter_, pyseccomp.ERRNO(errno.ENOSYS), "clone3")  # its flags cannot be seen; libc falls back to clone
-    _add(filter_, pyseccomp.ALLOW, "tgkill", arg(0, equal, os.getpid()))
+    _add(filter_, pyseccomp.ALLOW, "tgkill", arg(0, equal, OWN_PID))
     _add(filter_, pyseccomp.ALLOW, "sched_setaffinity", arg(0, equal, 0))
     _add(filter_, pyseccomp.ALLOW, "prlimit64", arg(0, equal, 0), arg(2, equal, 0))
     if listener_fd is not None:

@@ -6,11 +6,12 @@ import os
 import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from runtimes import arrays
+from runtimes import arrays, batching
 from runtimes.errors import DeadlineExceeded, ModelError, ProtocolFault, describe, to_message
 from runtimes.limits import Limits
 from runtimes.messages import Caps, Connection, EndOfStream, Frame
@@ -82,8 +83,8 @@ class Server:
             if self._listener.fileno() in ready:
                 self._accept()
             requests = [request for fd in ready & self._clients.keys() for request in self._read(self._clients[fd])]
-            for request in requests:
-                self._predict(request)
+            for group in self._groups(requests):
+                self._predict(group)
             for fd in [fd for fd, client in self._clients.items() if not client.is_open]:
                 self._drop(fd)
 
@@ -122,15 +123,54 @@ class Server:
         batch = arrays.decode_batch(frame.header, frame.body, max_rows=self._limits.rows)
         return Request(client, request_id, batch, frame.header.get(PROBABILITIES) is True)
 
-    def _predict(self, request: Request) -> None:
+    def _groups(self, requests: list[Request]) -> list[list[Request]]:
+        """The requests in lots that can be predicted together, each within the bound on rows."""
+        if not self._predictor.is_batchable:
+            return [[request] for request in requests]
+        groups: list[list[Request]] = []
+        open_groups: dict[Hashable, tuple[list[Request], int]] = {}
+        for request in requests:
+            kind = (request.probabilities, batching.kind_of(request.batch))
+            group, rows = open_groups.get(kind, ([], self._limits.rows))
+            rows += batching.rows_of(request.batch)
+            if rows > self._limits.rows:
+                group, rows = [], batching.rows_of(request.batch)
+                groups.append(group)
+            group.append(request)
+            open_groups[kind] = group, rows
+        return groups
+
+    def _predict(self, group: list[Request]) -> None:
+        """Answer several requests from one prediction, or each alone when that fails: one bad one harms no other."""
+        parts = self._together(group) if len(group) > 1 else None
+        if parts is None:
+            for request in group:
+                batch, probabilities = request.batch, request.probabilities
+                self._answer(request, partial(self._predictor.predict, batch, probabilities=probabilities))
+        else:
+            for request, part in zip(group, parts, strict=True):
+                self._answer(request, partial(_same, part))
+
+    def _together(self, group: list[Request]) -> list[Prediction] | None:
+        batch = batching.join([request.batch for request in group])
         try:
-            prediction = self._predictor.predict(request.batch, probabilities=request.probabilities)
-            header, buffers = encode_prediction(prediction)
+            whole = self._predictor.predict(batch, probabilities=group[0].probabilities)
+            return batching.split(whole, [batching.rows_of(request.batch) for request in group])
+        except (Exception, SystemExit):  # predicting each alone tells the one at fault
+            return None
+
+    def _answer(self, request: Request, predict: Callable[[], Prediction]) -> None:
+        try:
+            header, buffers = encode_prediction(predict())
         except (Exception, SystemExit) as error:  # the model's own: this request fails, the runner goes on
             fault = ModelError(describe(error))
             request.client.answer({"id": request.id, "ok": False, "fault": to_message(fault)})
         else:
             request.client.answer({"id": request.id, "ok": True, **header}, buffers)
+
+
+def _same(prediction: Prediction) -> Prediction:
+    return prediction
 
 
 def encode_prediction(prediction: Prediction) -> tuple[dict[str, Any], list[memoryview]]:

@@ -10,6 +10,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from runtimes.children import Ending
@@ -66,8 +67,11 @@ class Session:
                     self._answer(self._perform(request, fds))
                 finally:
                     _close(fds)
-        except (EndOfStream, DeadlineExceeded, ProtocolFault, OSError):
-            pass  # the client is gone, or was never one
+        except ProtocolFault as fault:
+            with suppress(EndOfStream, DeadlineExceeded, OSError):
+                self._answer({"ok": False, "fault": to_message(fault)})
+        except (EndOfStream, DeadlineExceeded, OSError):
+            pass  # the client is gone
         finally:
             self._sock.close()
 

@@ -32,6 +32,7 @@ MAX_METRICS = 100
 MAX_FRAMES = 10_000  # of stages and progress; an artifact's frames are counted by its size
 MEAN_FRAME_BYTES = 4096
 MAX_WARNINGS = 20
+DECLARED = ("signature", "input_example", "labels", "architecture")
 TASKS = ("classification", "regression", "other")
 
 
@@ -128,7 +129,8 @@ def _inspect_with(
     limits: Limits,
     on_stage: Callable[[str], None],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    request = {"op": "inspect", "library_set": library_set, "options": dict(metadata), "limits": limits.to_json()}
+    options = {name: metadata[name] for name in DECLARED if name in metadata}
+    request = {"op": "inspect", "library_set": library_set, "options": options, "limits": limits.to_json()}
     with _Work(client, request, bundle_fd, lambda: False) as work:
         for frame in work.frames():
             on_stage(plain(frame.header.get("stage", ""), 80))

@@ -30,6 +30,8 @@ from runtimes.messages import Connection, EndOfStream
 MESSAGE_BYTES = 1 << 16
 MAX_FDS = 8
 CLONE_PARENT = 0x8000
+FIRST_FD = 3
+LISTENER_FD = 5  # after control and bundle
 
 PRELOAD: Mapping[str, tuple[str, ...]] = {
     "sklearn": (
@@ -61,6 +63,7 @@ def main(library_set: str, fd: int) -> None:
     except ImportError as error:
         channel.send(msgpack.packb({"missing": str(error.name)}))
         os._exit(1)
+    _prepare_confinement()
     gc.collect()
     gc.freeze()  # what is loaded now stays shared with every child: the collector never writes into it
     channel.send(msgpack.packb({"libraries": _libraries(library_set)}))
@@ -75,6 +78,13 @@ def main(library_set: str, fd: int) -> None:
         for received in fds:
             os.close(received)
         channel.send(msgpack.packb({"pid": pid}))
+
+
+def _prepare_confinement() -> None:
+    """Work out once what every child needs to confine itself."""
+    sandbox.readable_paths()
+    for listener_fd in (None, LISTENER_FD):
+        seccomp.compiled(listener_fd)
 
 
 class _Absent:
@@ -176,9 +186,9 @@ def _enter(plan: sandbox.Plan, control: Connection, *, confined: bool) -> None:
 def _arrange(names: list[str], fds: list[int]) -> dict[str, int]:
     """The descriptors at fixed numbers from 3 on, each under its name."""
     high = [os.dup(fd) for fd in fds]  # dup first: a target number may be taken by another of them
-    while min(high, default=1000) < 3 + len(names):
+    while min(high, default=1000) < FIRST_FD + len(names):
         high = [os.dup(fd) for fd in high]
-    return {name: os.dup2(fd, 3 + place) for place, (name, fd) in enumerate(zip(names, high, strict=True))}
+    return {name: os.dup2(fd, number) for number, (name, fd) in enumerate(zip(names, high, strict=True), FIRST_FD)}
 
 
 def _hand_over_memory_map(control_fd: int) -> None:

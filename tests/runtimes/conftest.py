@@ -57,7 +57,7 @@ def ordinary_client() -> Iterator[HostClient]:
     if not hosts.can_open_namespaces():
         pytest.skip("needs root, to become an ordinary user with the interpreter in reach")
     with tempfile.TemporaryDirectory(prefix="tnt") as name:
-        process, client = hosts.start_as_ordinary_user(Path(name))
+        process, client = hosts.start_in_the_open(Path(name))
         yield client
         process.terminate()
         process.wait(20)

@@ -54,14 +54,15 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     assert process.wait(20) == 0
 
 
-def start_as_ordinary_user(folder: Path) -> tuple[subprocess.Popen[bytes], HostClient]:
-    """A host of an unprivileged user with no capability, whose interpreter and packages everybody may read.
+def start_in_the_open(folder: Path, *, as_root: bool = False) -> tuple[subprocess.Popen[bytes], HostClient]:
+    """A host whose interpreter and packages everybody may read, of an unprivileged user with no capability or of root.
 
     Where they lie below a folder that is closed to others (root's home), the host sees the same paths through a mount
     namespace in which the folders above are open; nothing of the machine is changed.
     """
-    os.chown(folder, NOBODY, NOBODY)
-    user = f"--reuid={NOBODY} --regid={NOBODY} --clear-groups --inh-caps=-all --bounding-set=-all"
+    if not as_root:
+        os.chown(folder, NOBODY, NOBODY)
+    user = "" if as_root else f"--reuid={NOBODY} --regid={NOBODY} --clear-groups --inh-caps=-all --bounding-set=-all"
     path = folder / "models.sock"
     line = shlex.join(command(path))
     script = f"{_mounts(folder)}\ncd /\nexec setpriv {user} env PYTHONPATH={ROOT} {line}"

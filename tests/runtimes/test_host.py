@@ -142,6 +142,22 @@ def test_a_runner_is_unprivileged(any_client: HostClient, classifier: Any, load_
     assert status["Seccomp"].strip() == "2"
 
 
+def test_a_runner_keeps_no_capability_where_everybody_may_read_the_libraries(
+    folder: Path, classifier: Any, load_request: Load
+) -> None:
+    if not hosts.can_open_namespaces():
+        pytest.skip("needs root")
+    process, client = hosts.start_in_the_open(folder, as_root=True)
+
+    client.runner("a", load_request(classifier)).predict(ROW, deadline_s=60)
+
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pids(client)[0]}/status").read_text().splitlines())
+    assert "0" not in status["Uid"].split()
+    assert int(status["CapPrm"], 16) == 0
+    process.terminate()
+    process.wait(20)
+
+
 def test_two_runners_under_root_have_different_users(client: HostClient, classifier: Any, load_request: Load) -> None:
     if os.getuid() != 0:
         pytest.skip("needs root")

@@ -1,0 +1,72 @@
+"""Requests that wait together are predicted together, and each gets its own rows."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtimes import batching
+from runtimes.client import HostClient
+from runtimes.errors import ModelError
+from runtimes.protocol import Prediction
+from tests.runtimes.conftest import Load
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=6))
+def test_what_was_joined_is_split_as_it_was(sizes: list[int]) -> None:
+    values = np.arange(sum(sizes) * 2.0).reshape(-1, 2)
+    batches = np.split(values, np.cumsum(sizes)[:-1])
+
+    joined = np.asarray(batching.join(batches))
+    parts = batching.split(Prediction({"y": joined}, joined), sizes)
+
+    for batch, part in zip(batches, parts, strict=True):
+        np.testing.assert_array_equal(part.outputs["y"], batch)
+        np.testing.assert_array_equal(part.probabilities, batch)
+
+
+def test_columns_are_joined_by_name() -> None:
+    first = {"a": np.array([1.0]), "b": np.array(["x"], dtype=object)}
+    second = {"a": np.array([2.0]), "b": np.array([None], dtype=object)}
+
+    joined = batching.join([first, second])
+
+    assert isinstance(joined, dict)
+    assert (joined["a"].tolist(), joined["b"].tolist()) == ([1.0, 2.0], ["x", None])
+
+
+def test_batches_of_different_kinds_stay_apart() -> None:
+    wide, narrow = np.zeros((1, 3)), np.zeros((1, 2))
+
+    assert batching.kind_of(wide) != batching.kind_of(narrow)
+    assert batching.kind_of(wide) != batching.kind_of(wide.astype("float32"))
+    assert batching.kind_of({"a": np.zeros(1)}) != batching.kind_of({"b": np.zeros(1)})
+
+
+def test_a_prediction_of_the_wrong_length_is_not_split() -> None:
+    with pytest.raises(batching.Unsplittable):
+        batching.split(Prediction({"y": np.zeros(3)}), [1, 1])
+
+
+def test_many_threads_each_get_their_own_rows(
+    client: HostClient, classifier: Any, iris_like: tuple[np.ndarray, np.ndarray], load_request: Load
+) -> None:
+    rows, _ = iris_like
+    runner = client.runner("crowd", load_request(classifier))
+    expected = classifier.predict_proba(rows)
+
+    def ask(start: int) -> None:
+        if start % 7 == 0:
+            with pytest.raises(ModelError):
+                runner.predict(rows[:1, :3], deadline_s=30)
+        part = slice(start, start + 1 + start % 4)
+        prediction = runner.predict(rows[part], probabilities=True, deadline_s=30)
+        np.testing.assert_allclose(prediction.probabilities, expected[part], atol=1e-12)  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(ask, list(range(80)) * 3))
