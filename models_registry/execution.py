@@ -10,7 +10,6 @@ from common.errors import Unavailable
 from models_registry import blobs, packs, spooling
 from models_registry.metadata import storable_fault
 from models_registry.models import ModelVersion, RegisteredModel, VersionState
-from models_registry.services import INSPECT, INSPECT_ATTEMPTS
 from runtimes import errors as faults
 from runtimes.client import HostClient, Inspection
 from runtimes.limits import Limits
@@ -20,6 +19,8 @@ from tenants.scope import current_tenant, tenant_scope
 
 log = logging.getLogger(__name__)
 
+INSPECT = "models_registry.inspect"
+INSPECT_ATTEMPTS = 10
 STAGES = {"fetching": 5.0, "recognising": 20.0, "loading": 40.0, "predicting a sample": 80.0}
 MAX_STAGES = 30
 DEATHS_ALLOWED = 2  # a runner that dies three times in a row dies of its artifact

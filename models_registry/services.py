@@ -10,6 +10,7 @@ from django.db.models import ProtectedError
 from common.errors import Conflict, Invalid, NotFound
 from models_registry import selection
 from models_registry.blobs import IncomingFile, store_bundle
+from models_registry.execution import INSPECT, INSPECT_ATTEMPTS
 from models_registry.history import add_activation, expect, newest, serving
 from models_registry.metadata import VersionMetadata
 from models_registry.models import (
@@ -28,9 +29,6 @@ from tenants.audit import record
 from tenants.jobs import submit
 from tenants.models import Tenant
 from tenants.scope import current_tenant
-
-INSPECT = "models_registry.inspect"
-INSPECT_ATTEMPTS = 10
 
 
 @transaction.atomic

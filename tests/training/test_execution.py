@@ -173,7 +173,7 @@ def test_two_deliveries_at_once_make_one_version(tenant, client):
     assert seen(tenant, run).state == "succeeded"
     with tenant_scope(tenant):
         assert ModelVersion.objects.count() == 1
-        assert Job.objects.filter(tenant=tenant, kind=registry.INSPECT).count() == 1
+        assert Job.objects.filter(tenant=tenant, kind="models_registry.inspect").count() == 1
 
 
 def test_a_cancelled_run_stops_within_two_seconds_and_leaves_no_version(tenant, client):
