@@ -7,7 +7,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from runtimes.client import HostClient
@@ -46,6 +47,17 @@ def _answers(path: Path) -> bool:
     except HostUnavailable:
         return False
     return True
+
+
+@contextmanager
+def ended(started: tuple[subprocess.Popen[bytes], HostClient]) -> Iterator[HostClient]:
+    """The client of a host that is ended after the block, however the block ends."""
+    process, client = started
+    try:
+        yield client
+    finally:
+        process.terminate()
+        process.wait(20)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

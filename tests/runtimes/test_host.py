@@ -62,9 +62,8 @@ def test_a_killed_host_takes_all_with_it_and_its_successor_serves_on(
     with pytest.raises(HostUnavailable) as fault:
         runner.predict(ROW, deadline_s=5)
     assert fault.value.is_retryable
-    successor, _ = hosts.start(folder)
-    assert runner.predict(ROW, deadline_s=60).outputs["prediction"].tolist() == [0]
-    hosts.stop(successor)
+    with hosts.ended(hosts.start(folder)):
+        assert runner.predict(ROW, deadline_s=60).outputs["prediction"].tolist() == [0]
 
 
 def test_a_host_told_to_end_ends_its_runners_and_leaves_nothing(
@@ -147,15 +146,13 @@ def test_a_runner_keeps_no_capability_where_everybody_may_read_the_libraries(
 ) -> None:
     if not hosts.can_open_namespaces():
         pytest.skip("needs root")
-    process, client = hosts.start_in_the_open(folder, as_root=True)
+    with hosts.ended(hosts.start_in_the_open(folder, as_root=True)) as client:
+        client.runner("a", load_request(classifier)).predict(ROW, deadline_s=60)
+        text = Path(f"/proc/{pids(client)[0]}/status").read_text()
 
-    client.runner("a", load_request(classifier)).predict(ROW, deadline_s=60)
-
-    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pids(client)[0]}/status").read_text().splitlines())
+    status = dict(line.split(":\t", 1) for line in text.splitlines())
     assert "0" not in status["Uid"].split()
     assert int(status["CapPrm"], 16) == 0
-    process.terminate()
-    process.wait(20)
 
 
 def test_two_runners_under_root_have_different_users(client: HostClient, classifier: Any, load_request: Load) -> None:
@@ -179,25 +176,20 @@ def start_without_landlock(folder: Path, **environment: str) -> Host:
 
 
 def test_where_nothing_can_be_confined_nothing_is_loaded(folder: Path, classifier: Any, load_request: Load) -> None:
-    process, client = start_without_landlock(folder, TENANTRY_RUN_UNCONFINED="yes")
-
-    with pytest.raises(ConfinementUnavailable, match="Landlock"):
-        client.check()
-    with pytest.raises(ConfinementUnavailable):
-        client.runner("a", load_request(classifier))
-    with pytest.raises(ConfinementUnavailable):
-        client.inspect(bundle_of(running("")), tenant="acme", metadata={})
-
-    hosts.stop(process)
+    with hosts.ended(start_without_landlock(folder, TENANTRY_RUN_UNCONFINED="yes")) as client:
+        with pytest.raises(ConfinementUnavailable, match="Landlock"):
+            client.check()
+        with pytest.raises(ConfinementUnavailable):
+            client.runner("a", load_request(classifier))
+        with pytest.raises(ConfinementUnavailable):
+            client.inspect(bundle_of(running("")), tenant="acme", metadata={})
 
 
 def test_an_operator_may_opt_out_of_confinement(folder: Path, classifier: Any, load_request: Load) -> None:
     """It also shows that the attack suite would notice: without confinement its code does reach the files."""
-    process, client = start_without_landlock(folder, TENANTRY_RUN_UNCONFINED="i-trust-every-artifact")
-
-    prediction = client.runner("a", load_request(classifier)).predict(ROW, deadline_s=60)
-    with pytest.raises(ArtifactRejected, match=SUCCEEDED):
-        client.inspect(bundle_of(running("result = open('/etc/passwd').read()[:9]")), tenant="acme", metadata={})
+    with hosts.ended(start_without_landlock(folder, TENANTRY_RUN_UNCONFINED="i-trust-every-artifact")) as client:
+        prediction = client.runner("a", load_request(classifier)).predict(ROW, deadline_s=60)
+        with pytest.raises(ArtifactRejected, match=SUCCEEDED):
+            client.inspect(bundle_of(running("result = open('/etc/passwd').read()[:9]")), tenant="acme", metadata={})
 
     assert prediction.outputs["prediction"].tolist() == [0]
-    hosts.stop(process)
