@@ -10,7 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,8 @@ def _await_healthy(port: int, granian: "subprocess.Popen[bytes]", log: Path) -> 
 def request(port: int, method: str, path: str, **options: Any) -> Iterator[http.client.HTTPResponse]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     try:
-        connection.request(method, path, **options)
+        with suppress(BrokenPipeError, ConnectionResetError):  # it may answer before it was sent everything
+            connection.request(method, path, **options)
         yield connection.getresponse()
     finally:
         connection.close()
