@@ -12,9 +12,9 @@ import onnxruntime
 from onnx import AttributeProto, ModelProto
 
 from runtimes import examples
-from runtimes.errors import ArtifactRejected, describe, plain
+from runtimes.errors import ArtifactRejected, plain
 from runtimes.formats.onnx_vetting import vet
-from runtimes.formats.outputs import PREDICTION, ClassTable, named_arrays, plain_array
+from runtimes.formats.outputs import PREDICTION, ClassTable, named_arrays, plain_array, prove
 from runtimes.protocol import Findings, OnStage, Prediction, Runtime, Source, Task
 from runtimes.signature import STRING, Batch, ClassName, Field, Signature
 
@@ -150,7 +150,9 @@ def _label_place(session: Any) -> int | None:
 def _find_signature(session: Any, model: ModelProto, options: Mapping[str, Any]) -> tuple[Signature, Task]:
     draft, sample, is_declared = _inputs(session, options)
     classes = _classes(session, model, draft, options)
-    prediction = _proved(OnnxPredictor(session, Signature(draft.layout, draft.inputs, ())), sample, is_declared)
+    untyped = OnnxPredictor(session, Signature(draft.layout, draft.inputs, ()))
+    told = "the inputs that the graph names"
+    prediction = prove(untyped, sample, told, probabilities=False, is_declared=is_declared)
     if classes is not None and _label_place(session) is None:
         scores = next(iter(prediction.outputs.values()))
         if not ClassTable.fits(scores, len(classes)):
@@ -208,20 +210,6 @@ def _values(attribute: AttributeProto) -> tuple[ClassName, ...]:
     if attribute.ints:
         return tuple(int(value) for value in attribute.ints)
     return tuple(value.decode(errors="replace") for value in attribute.strings)
-
-
-def _proved(predictor: OnnxPredictor, sample: Batch, is_declared: bool) -> Prediction:
-    try:
-        prediction = predictor.predict(sample, probabilities=False)
-    except Exception as error:
-        code = "signature_mismatch" if is_declared else "signature_needed"
-        told = "the declared signature" if is_declared else "the inputs that the graph names"
-        reason = f"A sample row of {told} could not be predicted: {describe(error, 300)}"
-        raise ArtifactRejected(code, reason) from error
-    rows = len(next(iter(sample.values()))) if isinstance(sample, dict) else len(sample)
-    if any(values.shape[:1] != (rows,) for values in prediction.outputs.values()):
-        raise ArtifactRejected("wrong_output", "The model does not predict one value for each row.")
-    return prediction
 
 
 def _task(classes: tuple[ClassName, ...] | None, outputs: Mapping[str, np.ndarray]) -> Task:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from runtimes.protocol import Prediction
-from runtimes.signature import ClassName
+from runtimes.errors import ArtifactRejected, describe
+from runtimes.protocol import Prediction, Predictor
+from runtimes.signature import Batch, ClassName
 
 PREDICTION = "prediction"
 SUM_TOLERANCE = 1e-3
@@ -42,6 +43,27 @@ def text_or_numbers(values: list[Any], shape: tuple[int, ...]) -> np.ndarray:
     array = np.empty(len(values), dtype=object)
     array[:] = [None if value is None or value != value else str(value) for value in values]
     return array.reshape(shape)
+
+
+def prove(predictor: Predictor, sample: Batch, told: str, *, probabilities: bool, is_declared: bool) -> Prediction:
+    """What the model predicts for a sample; the proof that it takes what its signature says.
+
+    told: who says what the model takes, for the sentence of a rejection.
+
+    Raises:
+        ArtifactRejected: it cannot predict the sample, or does not predict one value for each row.
+    """
+    try:
+        prediction = predictor.predict(sample, probabilities=probabilities)
+    except Exception as error:
+        code = "signature_mismatch" if is_declared else "signature_needed"
+        told = "the declared signature" if is_declared else told
+        reason = f"A sample row of {told} could not be predicted: {describe(error, 300)}"
+        raise ArtifactRejected(code, reason) from error
+    rows = len(next(iter(sample.values()))) if isinstance(sample, dict) else len(sample)
+    if any(values.shape[:1] != (rows,) for values in prediction.outputs.values()):
+        raise ArtifactRejected("wrong_output", "The model does not predict one value for each row.")
+    return prediction
 
 
 class ClassTable:

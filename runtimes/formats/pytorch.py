@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from runtimes import examples
-from runtimes.errors import ArtifactRejected, describe, plain
+from runtimes.errors import ArtifactRejected, plain
 from runtimes.formats import layers
 from runtimes.formats.notices import notices
-from runtimes.formats.outputs import ClassTable, named_arrays
+from runtimes.formats.outputs import ClassTable, named_arrays, prove
 from runtimes.protocol import Findings, OnStage, Prediction, Runtime, Source, Task
 from runtimes.signature import Batch, ClassName, Field, Signature
 
@@ -153,7 +153,9 @@ def _to_numpy(value: Any) -> Any:
 def _find_signature(model: Any, options: Mapping[str, Any]) -> tuple[Signature, Task]:
     """The signature, declared or inferred, and the task, both proved by a prediction."""
     draft, sample, is_declared = _inputs(model, options)
-    outputs = _proved(model, draft, sample, is_declared=is_declared)
+    untyped = TorchPredictor(model, Signature(draft.layout, draft.inputs, ()))
+    told = "made-up numbers (send a signature or an input_example if it takes others)"
+    outputs = prove(untyped, sample, told, probabilities=False, is_declared=is_declared).outputs
     classes = _classes(draft, options, outputs)
     table = Signature(draft.layout, draft.inputs, (), classes)
     prediction = TorchPredictor(model, table).predict(sample, probabilities=classes is not None)
@@ -207,22 +209,6 @@ def _declared_shape(architecture: Any) -> tuple[int, ...] | None:
 
 def _signature_needed(why: str) -> ArtifactRejected:
     return ArtifactRejected("signature_needed", plain(f"{why}; send a signature or an input_example with it."))
-
-
-def _proved(model: Any, draft: Signature, sample: Batch, *, is_declared: bool) -> dict[str, np.ndarray]:
-    inputs = Signature(draft.layout, draft.inputs, ())
-    try:
-        outputs = TorchPredictor(model, inputs).predict(sample, probabilities=False).outputs
-    except Exception as error:
-        why = describe(error, 300)
-        if is_declared:
-            reason = f"A sample row of the declared signature could not be predicted: {why}"
-            raise ArtifactRejected("signature_mismatch", reason) from error
-        raise _signature_needed(f"A sample row could not be predicted ({why})") from error
-    rows = len(next(iter(sample.values()))) if isinstance(sample, dict) else len(sample)
-    if any(values.shape[:1] != (rows,) for values in outputs.values()):
-        raise ArtifactRejected("wrong_output", "The model does not predict one value for each row.")
-    return outputs
 
 
 def _classes(

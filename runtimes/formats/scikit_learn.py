@@ -15,10 +15,10 @@ from sklearn.base import is_classifier, is_regressor
 from sklearn.exceptions import InconsistentVersionWarning
 
 from runtimes import examples
-from runtimes.errors import ArtifactRejected, describe, plain
+from runtimes.errors import ArtifactRejected, plain
 from runtimes.formats import columns
 from runtimes.formats.notices import notices
-from runtimes.formats.outputs import named_arrays, text_or_numbers
+from runtimes.formats.outputs import named_arrays, prove, text_or_numbers
 from runtimes.protocol import Findings, OnStage, Prediction, Runtime, Source, Task
 from runtimes.signature import Batch, ClassName, Field, Signature
 
@@ -146,7 +146,9 @@ def inspect_estimator(loaded: Loaded, options: Mapping[str, Any], format_name: s
     classes = _declared_classes(model, options) if task == "classification" else None
     draft = Signature("columns" if isinstance(sample, dict) else "tensor", inputs, (), classes)
     predictor = EstimatorPredictor(model, draft, has_labels=bool(options.get("labels")))
-    prediction = _proved(predictor, sample, task, is_declared=is_declared)
+    has_probabilities = task == "classification" and hasattr(model, "predict_proba")
+    told = "the inputs that the model names"
+    prediction = prove(predictor, sample, told, probabilities=has_probabilities, is_declared=is_declared)
     nullable = columns.nullable_fields(predictor, inputs, sample) if not is_declared else inputs
     outputs = tuple(examples.field_of(name, values) for name, values in prediction.outputs.items())
     signature = Signature(draft.layout, nullable, outputs, classes)
@@ -171,21 +173,6 @@ def _inputs(model: Any, options: Mapping[str, Any]) -> tuple[tuple[Field, ...], 
             "signature_needed", "The model does not say what it takes; send a signature or an input_example with it."
         )
     return examples.fields_of(batch), batch, False
-
-
-def _proved(predictor: EstimatorPredictor, sample: Batch, task: Task, *, is_declared: bool) -> Prediction:
-    has_probabilities = task == "classification" and hasattr(predictor._model, "predict_proba")
-    try:
-        prediction = predictor.predict(sample, probabilities=has_probabilities)
-    except Exception as error:
-        code = "signature_mismatch" if is_declared else "signature_needed"
-        told = "the declared signature" if is_declared else "the inputs that the model names"
-        reason = f"A sample row of {told} could not be predicted: {describe(error, 300)}"
-        raise ArtifactRejected(code, reason) from error
-    rows = len(next(iter(sample.values()))) if isinstance(sample, dict) else len(sample)
-    if any(values.shape[:1] != (rows,) for values in prediction.outputs.values()):
-        raise ArtifactRejected("wrong_output", "The model does not predict one value for each row.")
-    return prediction
 
 
 def _declared_classes(model: Any, options: Mapping[str, Any]) -> tuple[ClassName, ...] | None:
