@@ -6,8 +6,13 @@ from typing import Any
 
 import orjson
 
-from common.errors import Invalid, Malformed
+from common.errors import Invalid, Malformed, TooLarge
 from inference.decoding import FORMS
+
+# A small value takes many times its text once it is read, so a large body is counted before it is parsed.
+COUNTED_FROM_BYTES = 1 << 20
+MOST_LISTS_AND_OBJECTS = 250_000
+MOST_VALUES = 4_000_000
 
 OPTIONS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "version": ((int,), "a whole number"),
@@ -24,7 +29,10 @@ def parse(content: bytes) -> dict[str, Any]:
 
     Raises:
         Malformed: it is no JSON object. Invalid: with every fault by its field.
+        TooLarge: it holds more lists or values than are taken at once.
     """
+    if len(content) > COUNTED_FROM_BYTES:
+        _count(content)
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as error:
@@ -34,6 +42,15 @@ def parse(content: bytes) -> dict[str, Any]:
     if faults := {name[:100]: fault for name, value in body.items() if (fault := _fault(name, value))}:
         raise Invalid("Some fields are not right.", fields=faults)
     return body
+
+
+def _count(content: bytes) -> None:
+    lists, values = content.count(b"[") + content.count(b"{"), content.count(b",")
+    if lists > MOST_LISTS_AND_OBJECTS or values > MOST_VALUES:
+        raise TooLarge(
+            f"A predict body has at most {MOST_VALUES:,} values in {MOST_LISTS_AND_OBJECTS:,} lists and objects; "
+            "send fewer rows at once."
+        )
 
 
 def _fault(name: str, value: Any) -> str:

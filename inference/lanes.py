@@ -4,6 +4,7 @@ A queued request leaves as a Celery message; its answer comes back over a Valkey
 result backend, whose pub/sub is not safe among the threads of a web process.
 """
 
+import logging
 import time
 import uuid
 from collections.abc import Mapping
@@ -23,14 +24,19 @@ from inference.routing import Route
 from models_registry.models import ModelVersion
 from tenants.scope import current_tenant
 
+log = logging.getLogger(__name__)
+
 REPLY_KEPT_S = 60
+CLOCK_SKEW_S = 5.0  # how far the clocks of two machines may be apart
 QUEUED_TASK = "inference.predict_queued"
 
 
 @cache
 def valkey() -> redis.Redis:
     """The process's client of Valkey; its pool is safe among threads."""
-    return redis.Redis.from_url(settings.REDIS_URL)
+    # The client's own default of 5 s would break every longer wait for a reply.
+    longest_wait_s = settings.PREDICTION_DEADLINE_S + 5
+    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=longest_wait_s, socket_connect_timeout=5)
 
 
 def answer(route: Route, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
@@ -55,7 +61,7 @@ def _queued(route: Route, body: Mapping[str, Any], deadline: float) -> dict[str,
     try:
         current_app.send_task(QUEUED_TASK, kwargs=message, expires=left_s, retry=False, ignore_result=True)
         reply = valkey().blpop([reply_key], timeout=max(left_s, 0.01))
-    except (BrokerError, redis.ConnectionError, OSError) as error:
+    except (BrokerError, redis.RedisError, OSError) as error:
         raise Unavailable("The prediction queue cannot be reached; try again shortly.", retry_after_s=2) from error
     if reply is None:
         raise TimedOut("No worker answered before the deadline.")
@@ -64,7 +70,7 @@ def _queued(route: Route, body: Mapping[str, Any], deadline: float) -> dict[str,
 
 def work_queued(*, version_id: str, model_name: str, body: str, reply_key: str, answer_before: float) -> None:
     """Answer one queued request, in a worker; one whose deadline has passed is dropped."""
-    left_s = answer_before - time.time()
+    left_s = answer_before - time.time() + CLOCK_SKEW_S
     if left_s <= 0:
         return
     try:
@@ -74,6 +80,9 @@ def work_queued(*, version_id: str, model_name: str, body: str, reply_key: str, 
         reply = _sealed(errors.NotFound("The version was deleted while the request waited."))
     except PlatformError as error:
         reply = _sealed(error)
+    except Exception:  # a bug: its caller must not wait for an answer that never comes
+        log.exception("queued_prediction_broke", extra={"version_id": version_id})
+        reply = _sealed(Unavailable("Something broke on our side; the worker's log has it."))
     with valkey().pipeline() as pipeline:
         pipeline.rpush(reply_key, orjson.dumps(reply))
         pipeline.expire(reply_key, REPLY_KEPT_S)
@@ -81,9 +90,10 @@ def work_queued(*, version_id: str, model_name: str, body: str, reply_key: str, 
 
 
 def _sealed(error: PlatformError) -> dict[str, Any]:
-    """An error as JSON values, so that it can cross the queue."""
+    """An error as JSON values, so that it can cross the queue: of the kind that `common.errors` has for it."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
     return {
-        "error_kind": type(error).__name__,
+        "error_kind": kind.__name__,
         "code": error.code,
         "message": error.message,
         "fields": error.fields,

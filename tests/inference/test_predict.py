@@ -177,3 +177,11 @@ def _work(tenant, job_id):
 
     with tenant_scope(tenant):
         work_on(job_id, execution.predict)
+
+
+@pytest.mark.parametrize(
+    "raw", [b'{"instances": [' + b"[]," * 400_000 + b"[]]}", b'{"instances": [' + b"1," * 4_100_000 + b"1]}"]
+)
+def test_a_body_that_would_swell_in_memory_is_too_large(client, raw):
+    answer = client.post("api/v1/models/churn/predict", raw, content_type="application/json")
+    assert (answer.status_code, error_of(answer)) == (413, "too_large")
