@@ -14,7 +14,7 @@ from runtimes import errors as faults
 from runtimes.client import HostClient, Inspection
 from runtimes.limits import Limits
 from tenants.jobs import submit
-from tenants.models import Job, JobState, Tenant, TenantState
+from tenants.models import Job, JobLost, JobState, Tenant, TenantState
 from tenants.scope import current_tenant, tenant_scope
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ STAGES = {"fetching": 5.0, "recognising": 20.0, "loading": 40.0, "predicting a s
 MAX_STAGES = 30
 DEATHS_ALLOWED = 2  # a runner that dies three times in a row dies of its artifact
 PASSING = (faults.HostUnavailable, faults.PoolFull, faults.ConfinementUnavailable)
+OUR_FAULTS = {fault.code for fault in PASSING} | {"storage_unavailable", "cache_full", "disk_full"}
 BROKE = "Inspecting it broke on our side; upload it again, and tell the operator if that fails, too."
 
 
@@ -42,6 +43,8 @@ def inspect(job: Job) -> None:
         inspection = _inspect(version, job)
     except faults.ArtifactRejected as rejection:
         _reject(job, version, rejection.code, rejection.reason)
+    except (Unavailable, JobLost):  # says nothing of the artifact: `_settle_stuck` has it inspected again
+        raise
     except Exception:
         if job.attempts >= job.max_attempts:
             version.reject("inspection_failed", BROKE)
@@ -135,7 +138,7 @@ def _settle_stuck() -> None:
     ended = waiting.filter(inspection_job__state__in=(JobState.FAILED, JobState.CANCELLED))
     for version in ended.select_related("inspection_job"):
         job = version.inspection_job
-        if job is not None and job.error_code in {fault.code for fault in PASSING} | {"storage_unavailable"}:
+        if job is not None and job.error_code in OUR_FAULTS:
             with transaction.atomic():
                 version.inspection_job = submit(INSPECT, str(version.pk), max_attempts=INSPECT_ATTEMPTS)
                 version.save(update_fields=["inspection_job"])

@@ -21,7 +21,7 @@ from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.services import register_version
 from runtimes.client import HostClient
 from tenants.jobs import work_on
-from tenants.models import Job, JobState
+from tenants.models import Job, JobLost, JobState
 from tenants.scope import current_tenant
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -149,6 +149,40 @@ def test_a_model_host_that_is_away_is_asked_again_later(settings: Any, tmp_path:
     job = inspected(version)
 
     assert (job.state, job.attempts) == (JobState.QUEUED, 1)
+    assert version.state == "inspecting"
+
+
+def test_a_host_that_is_away_for_all_attempts_rejects_nothing(
+    model_host: str, settings: Any, tmp_path: Path, upload: Upload
+) -> None:
+    settings.MODELS_SOCKET = str(tmp_path / "nobody.sock")
+    version = upload(classifier())
+    Job.objects.update(max_attempts=2)
+
+    inspected(version)
+    job = inspected(version)
+
+    assert (job.state, job.error_code) == (JobState.FAILED, "host_unavailable")
+    assert version.state == "inspecting"
+
+    settings.MODELS_SOCKET = model_host
+    execution.sweep_storage()
+
+    assert inspected(version).pk != job.pk
+    assert version.is_ready
+
+
+def test_a_worker_that_lost_its_last_attempt_rejects_nothing(upload: Upload, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = upload(classifier())
+    Job.objects.update(max_attempts=1)
+
+    def lose(job: Job, percent: float, stage: str) -> None:
+        raise JobLost
+
+    monkeypatch.setattr(Job, "report", lose)
+
+    inspected(version)
+
     assert version.state == "inspecting"
 
 
