@@ -213,7 +213,7 @@ class HostClient:
         if known is None or known.generation != way.generation:
             if known is not None:
                 known.close()
-            known = RunnerConnection(way)
+            known = RunnerConnection(key, way)
         connections[key] = known
         if len(connections) > CONNECTIONS_A_THREAD:
             connections.popitem(last=False)[1].close()
@@ -233,14 +233,14 @@ class HostClient:
 
 
 class RunnerConnection:
-    """One thread's connection to one runner."""
+    """One thread's connection to one runner, which takes no request that names another."""
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, key: str, way: Way) -> None:
         try:
             self._sock = addresses.connect(addresses.path_of(way.path), CONNECT_SECONDS)
         except OSError as error:
             raise EndOfStream from error
-        self.generation, self._limits = way.generation, way.limits
+        self._key, self.generation = key, way.generation
         self._connection = Connection(self._sock.fileno(), Caps(body_bytes=way.limits.reply_bytes))
         self._ids = itertools.count(1)
 
@@ -248,7 +248,8 @@ class RunnerConnection:
         """One request and its checked answer."""
         header, buffers = arrays.encode_batch(batch)
         request_id = next(self._ids)
-        self._connection.send({**header, "id": request_id, PROBABILITIES: probabilities}, buffers, deadline)
+        asked = {"id": request_id, "key": self._key, "generation": self.generation, PROBABILITIES: probabilities}
+        self._connection.send({**header, **asked}, buffers, deadline)
         frame = self._connection.receive(deadline)
         if frame.header.get("id") != request_id:
             raise ProtocolFault("A runner answered another question.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import secrets
 import select
 import threading
 import time
@@ -35,6 +36,7 @@ LAST_WORD_SECONDS = 1.0
 LOST_SECONDS = 0.2
 MIN_PATIENCE_SECONDS = 0.25
 DEFAULT_LIBRARY_SET = "sklearn"
+NONCE_BITS = 62  # a generation stays within the 63 bits that a frame carries
 log = logging.getLogger("runtimes.host")
 
 
@@ -73,7 +75,8 @@ class Machine:
             max_runners=settings.max_runners,
             release=self.release,
         )
-        self._generations = itertools.count(1)
+        # clients keep ways for longer than a host lives: no other host's runner may ever answer at one of them
+        self._generations = itertools.count(secrets.randbits(NONCE_BITS))
         self._is_open = threading.Event()
 
     def load(self, request: Mapping[str, Any], bundle_fd: int) -> Resident:
@@ -84,13 +87,13 @@ class Machine:
         """
         limits = Limits.from_json(request["limits"])
         generation = next(self._generations)
-        path = self.settings.folder / f"{generation}.sock"
+        path = self.settings.folder / f"{generation:x}.sock"
         started = time.monotonic()
         try:
             with addresses.listen(path) as listener:
                 fds = {"bundle": bundle_fd, "listener": listener.fileno()}
                 child = self.nursery.spawn(formats.library_set(request["format"]), limits, fds, cpu_seconds=None)
-            self._load_into(child, request, limits)
+            self._load_into(child, request, generation, limits)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -183,8 +186,9 @@ class Machine:
         self.pool.clear()
         self.zygotes.close()
 
-    def _load_into(self, child: Child, request: Mapping[str, Any], limits: Limits) -> None:
-        order = {"op": "serve", **{name: request[name] for name in ("format", "options", "limits")}}
+    def _load_into(self, child: Child, request: Mapping[str, Any], generation: int, limits: Limits) -> None:
+        asked = {name: request[name] for name in ("key", "format", "options", "limits")}
+        order = {"op": "serve", "generation": generation, **asked}
         try:
             child.control.send(order)
             answer = child.control.receive(time.monotonic() + limits.load_seconds).header

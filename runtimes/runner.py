@@ -42,7 +42,8 @@ def _serve(order: Mapping[str, Any], places: Mapping[str, int], control: Connect
         return
     control.send({"loaded": True})
     limits = Limits.from_json(order["limits"])
-    serving.serve(predictor, places["listener"], control, limits)
+    identity = serving.Identity(order["key"], order["generation"])
+    serving.serve(predictor, places["listener"], control, limits, identity)
 
 
 def _load(order: Mapping[str, Any], bundle_fd: int) -> Predictor:

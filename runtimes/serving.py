@@ -25,6 +25,18 @@ PROBABILITIES = "probabilities"
 
 
 @dataclass(frozen=True)
+class Identity:
+    """Which runner this is: every request says whom it is for, and another's is refused before it is read."""
+
+    key: str
+    generation: int
+
+    def is_meant_by(self, header: Mapping[str, Any]) -> bool:
+        """Whether a request is for this runner."""
+        return (header.get("key"), header.get("generation")) == (self.key, self.generation)
+
+
+@dataclass(frozen=True)
 class Request:
     """One batch that waits for its prediction."""
 
@@ -64,8 +76,10 @@ class Client:
 class Server:
     """The clients of one loaded model, and the loop that serves them."""
 
-    def __init__(self, predictor: Predictor, listener_fd: int, control: Connection, limits: Limits) -> None:
-        self._predictor, self._control, self._limits = predictor, control, limits
+    def __init__(
+        self, predictor: Predictor, listener_fd: int, control: Connection, limits: Limits, identity: Identity
+    ) -> None:
+        self._predictor, self._control, self._limits, self._identity = predictor, control, limits, identity
         # every argument given: asking the kernel for family and type is forbidden
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=listener_fd)
         self._listener.setblocking(False)
@@ -117,6 +131,8 @@ class Server:
             return []
 
     def _request(self, client: Client, frame: Frame) -> Request:
+        if not self._identity.is_meant_by(frame.header):  # the client loses its connection, and asks the host again
+            raise ProtocolFault("A request is for another runner.")
         request_id = frame.header.get("id")
         if not isinstance(request_id, int):
             raise ProtocolFault("A request has no id.")
@@ -184,6 +200,6 @@ def encode_prediction(prediction: Prediction) -> tuple[dict[str, Any], list[memo
     return header, buffers
 
 
-def serve(predictor: Predictor, listener_fd: int, control: Connection, limits: Limits) -> None:
+def serve(predictor: Predictor, listener_fd: int, control: Connection, limits: Limits, identity: Identity) -> None:
     """Answer clients until the host closes the control stream."""
-    Server(predictor, listener_fd, control, limits).run()
+    Server(predictor, listener_fd, control, limits, identity).run()
