@@ -11,6 +11,7 @@ from inference.decoding import decode
 from inference.execution import KIND
 from inference.models import AsyncPrediction, Feedback
 from inference.routing import Route
+from models_registry.models import ModelVersion
 from runtimes.signature import Signature
 from tenants import jobs
 
@@ -23,8 +24,12 @@ def submit_prediction(*, route: Route, body: Mapping[str, Any], actor: str) -> A
 
     Raises:
         Invalid, Malformed: the rows are not what the model takes.
+        Conflict: the version was deleted meanwhile.
     """
     decode(body, Signature.from_json(route.version.signature))
+    # Locked until the row that points at it is committed: a delete waits, then finds the open job.
+    if not ModelVersion.objects.select_for_update(no_key=True).filter(pk=route.version.pk).exists():
+        raise Conflict(f"Version {route.version.number} of {route.model_name} was deleted.", code="version_deleted")
     prediction_id = uuid.uuid4()
     job = jobs.submit(KIND, prediction_id.hex, job_id=prediction_id)
     try:

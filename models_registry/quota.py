@@ -1,7 +1,9 @@
 """How much the current tenant may upload and keep."""
 
 from common.errors import Denied, TooLarge
-from models_registry.blobs import used_bytes
+from models_registry.blobs import named_bundles, used_bytes
+from models_registry.models import Bundle
+from tenants.models import Tenant
 from tenants.scope import current_tenant
 
 ENVELOPE_BYTES = 4 << 20  # what multipart boundaries, headers and metadata may add to the files of one request
@@ -26,6 +28,19 @@ def check_room(size_bytes: int) -> None:
             "delete versions that are no longer needed, or ask the operator for more.",
             code="quota_exceeded",
         )
+
+
+def claim_room(bundle: Bundle) -> None:
+    """Go on only if there is room for this bundle, in the transaction that names it.
+
+    The tenant's row is held until that ends: of uploads at once, none counts on room that another one takes.
+
+    Raises:
+        TooLarge, Denied: as `check_room` does; never for a bundle that something names already.
+    """
+    Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant().pk)
+    if not Bundle.objects.filter(named_bundles(), pk=bundle.pk).exists():
+        check_room(bundle.size_bytes)
 
 
 def check_announced(content_length: int) -> None:

@@ -10,8 +10,10 @@ from django.db.models import ProtectedError
 from common.errors import Conflict, Invalid, NotFound
 from models_registry import selection
 from models_registry.blobs import IncomingFile, store_bundle
+from models_registry.eviction import evict_once_committed
 from models_registry.execution import INSPECT, INSPECT_ATTEMPTS
 from models_registry.history import add_activation, expect, newest, serving
+from models_registry.loading import pool_key
 from models_registry.metadata import VersionMetadata
 from models_registry.models import (
     Activation,
@@ -23,7 +25,7 @@ from models_registry.models import (
     VersionState,
     is_name,
 )
-from models_registry.quota import check_room
+from models_registry.quota import claim_room
 from models_registry.usage import open_jobs_of
 from tenants.audit import record
 from tenants.jobs import submit
@@ -78,14 +80,16 @@ def delete_model(*, model: RegisteredModel, actor: str) -> None:
             f"Version {active.version_number} of {model.name} is active; deactivate the model first.",
             code="version_active",
         )
-    versions = list(model.versions.all())
+    versions = list(model.versions.select_for_update())
     for version in versions:
         _refuse_if_used(version, model)
+    keys = [pool_key(current_tenant(), version) for version in versions]
     Deployment.objects.filter(model=model).delete()
     model.aliases.all().delete()
     model.delete()
     Tenant.objects.filter(pk=current_tenant().pk, default_model=model.name).update(default_model="")
     record(actor=actor, action="model.delete", target=model.name, versions=[version.number for version in versions])
+    evict_once_committed(keys)
 
 
 def register_version(
@@ -115,9 +119,9 @@ def register_version(
     if not create:
         _model_named(model_name)
     bundle = files if isinstance(files, Bundle) else store_bundle(files)
-    check_room(bundle.size_bytes if not bundle.versions.exists() else 0)
     with transaction.atomic():
         model = _next_number(model_name, actor, create)
+        claim_room(bundle)
         version = _new_version(model, bundle, metadata or VersionMetadata(), actor)
         version.source_run = source_run
         version.metrics_measured = dict(metrics_measured or {})
@@ -154,13 +158,16 @@ def delete_version(*, version: ModelVersion, actor: str) -> None:
         )
     if names := list(version.aliases.values_list("name", flat=True)):
         raise Conflict(f"{version} has the aliases {', '.join(names)}; remove them first.", code="version_aliased")
+    # Locked, so that a prediction that is being queued for it is among its open jobs, or finds it gone.
+    list(ModelVersion.objects.select_for_update().filter(pk=version.pk).values_list("pk"))
     _refuse_if_used(version, model)
-    number = version.number
+    number, key = version.number, pool_key(current_tenant(), version)
     try:
         version.delete()
     except ProtectedError as error:
         raise Conflict(f"{model.name} v{number} is still used elsewhere.", code="version_in_use") from error
     record(actor=actor, action="version.delete", target=f"{model.name} v{number}")
+    evict_once_committed([key])
 
 
 @transaction.atomic
@@ -279,10 +286,13 @@ def set_alias(*, version: ModelVersion, name: str, actor: str) -> tuple[Alias, b
 
     Raises:
         Invalid: the name is none.
+        NotFound: the version was deleted.
     """
     if not is_name(name):
         raise Invalid("An alias is 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-'.", fields={"alias": name[:100]})
-    alias, is_new = Alias.objects.update_or_create(model=version.model, name=name, defaults={"version": version})
+    model = _lock(version.model)
+    version = _present(version)
+    alias, is_new = Alias.objects.update_or_create(model=model, name=name, defaults={"version": version})
     record(actor=actor, action="alias.set", target=f"{version.model.name}@{name}", version=version.number)
     return alias, is_new
 

@@ -10,7 +10,7 @@ from django.db.models import ProtectedError, QuerySet
 from common.errors import Conflict, Invalid, Throttled
 from models_registry.blobs import IncomingFile, open_file, store_bundle
 from models_registry.models import Bundle, is_name
-from models_registry.quota import check_room
+from models_registry.quota import check_room, claim_room
 from tenants import jobs
 from tenants.audit import record
 from tenants.job_api import await_end
@@ -52,6 +52,7 @@ def upload_dataset(
 def _add_version(name: str, table: Table, bundle: Bundle, file_name: str, actor: str) -> tuple[DatasetVersion, bool]:
     # Locked, so that a delete of the dataset's last version cannot take this one along.
     dataset, _ = Dataset.objects.select_for_update().get_or_create(name=name)
+    claim_room(bundle)
     version, is_new = DatasetVersion.objects.select_related("dataset").get_or_create(
         dataset=dataset,
         digest=table.digest,

@@ -18,7 +18,7 @@ from models_registry.blobs import IncomingFile, name_of
 from models_registry.loading import load_request, pool_key
 from models_registry.metadata import VersionMetadata
 from models_registry.models import ModelVersion, RegisteredModel
-from models_registry.services import register_version
+from models_registry.services import delete_version, register_version
 from runtimes.client import HostClient
 from tenants.jobs import work_on
 from tenants.models import Job, JobLost, JobState
@@ -79,6 +79,33 @@ def test_a_ready_version_predicts_by_its_load_request(model_host: str, upload: U
     prediction = runner.predict(np.array([[3.0, 0, 0, 0], [-3.0, 0, 0, 0]]), deadline_s=30)
 
     assert next(iter(prediction.outputs.values())).tolist() == ["yes", "no"]
+
+
+def test_a_deleted_version_leaves_the_memory(
+    model_host: str, upload: Upload, django_capture_on_commit_callbacks: Any
+) -> None:
+    version = upload(classifier())
+    inspected(version)
+    host, key = HostClient(model_host), pool_key(current_tenant(), version)
+    host.runner(key, lambda: load_request(version)).predict(np.zeros((1, 4)), deadline_s=30)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        delete_version(version=version, actor="tests")
+
+    assert not host.evict(key)
+
+
+def test_a_version_is_deleted_though_the_host_is_away(
+    settings: Any, tmp_path: Path, upload: Upload, django_capture_on_commit_callbacks: Any
+) -> None:
+    settings.MODELS_SOCKET = str(tmp_path / "nobody.sock")
+    version = upload(b"x")
+    Job.objects.update(state=JobState.CANCELLED)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        delete_version(version=version, actor="tests")
+
+    assert not ModelVersion.objects.exists()
 
 
 def test_what_is_no_model_is_rejected_and_its_job_succeeds(model_host: str, upload: Upload) -> None:

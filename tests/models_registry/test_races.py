@@ -5,12 +5,16 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from django.db import connection, connections
 
-from common.errors import Conflict, PlatformError
+import inference.services
+from common.errors import Conflict, Denied, NotFound, PlatformError
+from inference.routing import Route
 from models_registry import services
 from models_registry.blobs import IncomingFile, open_file, store_bundle, sweep
-from models_registry.models import Activation, Blob, Bundle, Deployment, ModelVersion
+from models_registry.models import Activation, Alias, Blob, Bundle, Deployment, ModelVersion
+from runtimes.signature import Signature
 from tenants.scope import tenant_scope
 from tests.models_registry.test_blobs import age
 
@@ -142,3 +146,53 @@ def test_a_sweep_beside_uploads_takes_nothing_that_they_use(committed_tenant: An
                     with open_file(file) as source:
                         contents.append(source.read())
                 assert contents == [b"same", b"other"]
+
+
+def test_a_version_is_deleted_or_aliased_never_both(
+    committed_tenant: Any, make_version: Callable[..., ModelVersion]
+) -> None:
+    for _ in range(5):
+        with tenant_scope(committed_tenant):
+            version = make_version()
+
+        results = at_once(
+            committed_tenant,
+            lambda version=version: services.set_alias(version=version, name="best", actor="tests"),  # type: ignore[misc]
+            lambda version=version: services.delete_version(version=version, actor="tests"),  # type: ignore[misc]
+        )
+
+        assert sum(isinstance(result, Conflict | NotFound) for result in results) == 1
+        with tenant_scope(committed_tenant):
+            is_there = ModelVersion.objects.filter(pk=version.pk).exists()
+            assert Alias.objects.filter(version=version.pk).exists() == is_there
+            Alias.objects.all().delete()
+
+
+def test_a_version_is_deleted_or_predicts_later_never_both(
+    committed_tenant: Any, make_version: Callable[..., ModelVersion], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference.services, "decode", lambda body, signature: None)
+    monkeypatch.setattr(Signature, "from_json", lambda value: None)
+    for _ in range(5):
+        with tenant_scope(committed_tenant):
+            version = make_version()
+
+        results = at_once(
+            committed_tenant,
+            lambda version=version: inference.services.submit_prediction(  # type: ignore[misc]
+                route=Route("churn", version, None), body={"instances": [[1]]}, actor="tests"
+            ),
+            lambda version=version: services.delete_version(version=version, actor="tests"),  # type: ignore[misc]
+        )
+
+        codes = [result.code for result in results if isinstance(result, PlatformError)]
+        assert codes in (["version_deleted"], ["version_in_use"])
+
+
+def test_uploads_at_once_share_the_room_there_is(committed_tenant: Any) -> None:
+    committed_tenant.max_storage_bytes = 15
+
+    results = at_once(committed_tenant, *[upload("churn", bytes([index]) * 10) for index in range(3)])
+
+    assert sum(isinstance(result, ModelVersion) for result in results) == 1
+    assert sum(isinstance(result, Denied) for result in results) == 2
