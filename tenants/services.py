@@ -203,9 +203,9 @@ def add_member(
     """
     email = _checked_email(email)
     with transaction.atomic(), tenant_scope(tenant):
-        if Membership.objects.filter(tenant=tenant, user__email=email).exists():
-            raise Conflict(f"{email} is a member already; change the role instead.", code="already_exists")
         user, password = _person(email)
+        if Membership.objects.filter(tenant=tenant, user=user).exists():
+            raise Conflict(f"{email} is a member already; change the role instead.", code="already_exists")
         if password is None and not by_operator:
             raise Conflict(
                 f"{email} has an account of this platform already; ask the operator to add it.", code="known_elsewhere"
@@ -279,15 +279,27 @@ def _record_by_operator(tenant: Tenant, actor: str, action: str, **detail: Any) 
 
 
 def _person(email: str) -> tuple[User, str | None]:
-    """The user of this email address; with a new random password if new, or if nothing depends on the old one."""
-    user = User.objects.filter(email=email).first()
+    """The user of this email address; with a new random password if new, or if nothing depends on the old one.
+
+    The row stays locked until the transaction ends: who comes second finds the first one's membership, and cannot set
+    a password for an account that opens another tenant by then.
+    """
+    user = User.objects.select_for_update().filter(email=email).first()
     if user is None:
-        return User.objects.create_with_random_password(email)
+        return _new_person(email)
     if user.is_staff or user.is_superuser or not user.is_active or user.memberships.exists():
         return user, None
     password = user.set_random_password()
     user.save(update_fields=["password"])
     return user, password
+
+
+def _new_person(email: str) -> tuple[User, str]:
+    try:
+        with transaction.atomic():
+            return User.objects.create_with_random_password(email)
+    except IntegrityError as error:
+        raise Conflict(f"{email} was added by somebody else just now; try again.", retry_after_s=1) from error
 
 
 def _locked(membership: Membership) -> Membership:
