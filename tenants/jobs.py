@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 RETRY_DELAY = timedelta(seconds=5)
 RENEW_EVERY_S = 5.0
+SWEPT_AT_ONCE, SWEPT_OF_A_TENANT = 500, 100
+HINT_LIVES_AT_LEAST = timedelta(minutes=5)  # more than the clocks of two machines may differ
 
 
 class TenantTask(celery.Task):  # type: ignore[type-arg]
@@ -60,27 +62,36 @@ def submit(kind: str, object_id: str, *, max_attempts: int = 3, job_id: uuid.UUI
     return job
 
 
-def send_hint(job: Job) -> None:
+def send_hint(job: Job, lives: timedelta | None = None) -> None:
     """Tell the workers of this job's queue that it is there. A broker that is away costs nothing but time: the sweep
-    sends the hint again."""
+    sends the hint again.
+
+    lives: after which a worker that comes to the hint drops it unread; never if None.
+    """
+    names = {"tenant": str(job.tenant_id), "job_id": str(job.pk)}
+    expires = lives.total_seconds() if lives else None
     try:
-        current_app.send_task(
-            job.kind, kwargs={"tenant": str(job.tenant_id), "job_id": str(job.pk)}, retry=False, ignore_result=True
-        )
+        current_app.send_task(job.kind, kwargs=names, expires=expires, retry=False, ignore_result=True)
     except (BrokerError, OSError):
         log.warning("hint_not_sent", extra={"job_id": str(job.pk), "kind": job.kind}, exc_info=True)
         Job.objects.filter(pk=job.pk).update(hinted_at=None)
 
 
 def sweep() -> int:
-    """Send the hints of jobs that nobody took, fail those whose workers were lost too often; how many were touched."""
-    jobs = list(Job.objects.unheard(timezone.now()).filter(tenant__state=TenantState.ACTIVE).order_by("due_at")[:500])
+    """Send the hints of jobs that nobody took, fail those whose workers were lost too often; how many were touched.
+
+    A job's first hint stays until it is read; a repeated one expires after two gaps. So a job has a hint in the queue
+    for as long as it waits, and never more than a few.
+    """
+    now = timezone.now()
+    unheard = Job.objects.unheard(now).filter(tenant__state=TenantState.ACTIVE)
+    jobs = list(unheard.by_turns(SWEPT_OF_A_TENANT)[:SWEPT_AT_ONCE])
     for job in jobs:
         if job.attempts >= job.max_attempts:
             job.abandon()
             continue
-        Job.objects.filter(pk=job.pk).update(hinted_at=timezone.now())
-        send_hint(job)
+        Job.objects.filter(pk=job.pk).update(hinted_at=now)
+        send_hint(job, max(2 * job.hint_gap(now), HINT_LIVES_AT_LEAST))
     return len(jobs)
 
 

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.db import models, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models import DurationField, ExpressionWrapper, F, Q, Value, Window
+from django.db.models.functions import Coalesce, Greatest, Least, Now, RowNumber
 from django.utils import timezone
 
 from common.errors import Conflict
@@ -14,6 +14,7 @@ from tenants.models.tenancy import Tenant
 
 LEASE = timedelta(seconds=30)
 HINT_AGAIN_AFTER = timedelta(seconds=30)
+LONGEST_HINT_GAP = timedelta(minutes=10)
 
 
 class JobState(models.TextChoices):
@@ -45,8 +46,19 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(Q(state=JobState.QUEUED, due_at__lte=at) | Q(state=JobState.RUNNING, lease_until__lt=at))
 
     def unheard(self, at: datetime) -> Self:
-        """Claimable, but no hint of it was sent lately."""
-        return self.claimable(at).filter(Q(hinted_at=None) | Q(hinted_at__lt=at - HINT_AGAIN_AFTER))
+        """Claimable, but no hint of it was sent lately; what lately is grows with the age (`Job.hint_gap`)."""
+        age = ExpressionWrapper(Value(at) - F("created_at"), output_field=DurationField())
+        quarter = ExpressionWrapper(age / Value(4), output_field=DurationField())
+        gap = Least(Greatest(quarter, Value(HINT_AGAIN_AFTER)), Value(LONGEST_HINT_GAP), output_field=DurationField())
+        silence = ExpressionWrapper(Value(at) - F("hinted_at"), output_field=DurationField())
+        unheard = self.claimable(at).alias(gap=gap, silence=silence)
+        return unheard.filter(Q(hinted_at=None) | Q(silence__gt=F("gap")))
+
+    def by_turns(self, most_each: int) -> Self:
+        """At most so many of each tenant, those first that have waited longest for a hint, the tenants in turn."""
+        waited = (F("hinted_at").asc(nulls_first=True), F("due_at").asc(), F("pk").asc())
+        turn = Window(RowNumber(), partition_by=F("tenant_id"), order_by=waited)
+        return self.annotate(turn=turn).filter(turn__lte=most_each).order_by("turn", *waited)
 
 
 class Job(models.Model):
@@ -98,6 +110,11 @@ class Job(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id} ({self.state})"
+
+    def hint_gap(self, at: datetime) -> timedelta:
+        """How long to wait for a worker before its hint is sent again: the longer, the older the job, so that a full
+        queue does not fill up with copies."""
+        return min(max((at - self.created_at) / 4, HINT_AGAIN_AFTER), LONGEST_HINT_GAP)
 
     @property
     def has_ended(self) -> bool:

@@ -1,5 +1,6 @@
 """A job's life under races: who may take it, hold it, write for it and end it."""
 
+import itertools
 import threading
 import uuid
 from collections.abc import Callable
@@ -185,11 +186,56 @@ def test_the_sweep_hints_again_at_what_nobody_took(acme: Tenant, globex: Tenant,
     suspended = make(globex, hinted_at=long_ago)
     Tenant.objects.filter(pk=globex.pk).update(state="suspended")
     hinted: list[uuid.UUID] = []
-    monkeypatch.setattr(jobs, "send_hint", lambda job: hinted.append(job.pk))
+    monkeypatch.setattr(jobs, "send_hint", lambda job, lives: hinted.append(job.pk))
 
     assert jobs.sweep() == 2
     assert set(hinted) == {lost.pk, abandoned.pk}
     assert suspended.pk not in hinted
+
+
+def test_one_tenants_many_jobs_do_not_keep_the_sweep_from_anothers(
+    acme: Tenant, globex: Tenant, monkeypatch: Any
+) -> None:
+    long_ago = timezone.now() - timedelta(minutes=10)
+    Job.objects.bulk_create(Job(tenant=acme, kind=KIND, object_id="1", due_at=long_ago) for _ in range(700))
+    lost = make(globex)
+    hinted: list[Job] = []
+    monkeypatch.setattr(jobs, "send_hint", lambda job, lives: hinted.append(job))
+
+    jobs.sweep()
+    assert len(hinted) == jobs.SWEPT_OF_A_TENANT + 1
+    assert lost.pk in {job.pk for job in hinted}
+    for _ in range(6):
+        jobs.sweep()
+    assert len({job.pk for job in hinted}) == len(hinted) == 701  # each sweep takes those that have waited longest
+
+
+def test_a_job_that_waits_long_is_hinted_at_ever_more_rarely(acme: Tenant, monkeypatch: Any) -> None:
+    job, lives = make(acme, hinted_at=timezone.now()), []
+    clock = [job.created_at]
+    monkeypatch.setattr(jobs, "send_hint", lambda job, life: lives.append((clock[0], life)))
+    monkeypatch.setattr(jobs.timezone, "now", lambda: clock[0])
+
+    for _ in range(720):  # an hour of a sweep each 5 s
+        clock[0] += timedelta(seconds=5)
+        jobs.sweep()
+
+    assert 8 <= len(lives) <= 20
+    assert lives[0][0] - job.created_at <= timedelta(seconds=40)
+    gaps = [later[0] - earlier[0] for earlier, later in itertools.pairwise(lives)]
+    assert max(gaps) <= timedelta(minutes=10, seconds=5)
+    assert all(gap < life for gap, (_, life) in zip(gaps, lives, strict=False))  # one is alive when the next is sent
+
+
+def test_a_repeated_hint_expires_and_the_first_does_not(acme: Tenant, monkeypatch: Any) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(jobs.current_app, "send_task", lambda kind, **options: sent.append(options["expires"]))
+    job = make(acme)
+
+    jobs.send_hint(job)
+    jobs.sweep()
+
+    assert sent == [None, 300.0]
 
 
 def test_a_job_delivered_twice_is_done_once(acme: Tenant) -> None:
