@@ -175,6 +175,20 @@ def test_an_answer_is_kept_for_a_day_and_swept(in_acme: Tenant) -> None:
     assert not KeptAnswer.objects.exists()
 
 
+def test_a_tenant_whose_schema_is_broken_does_not_end_the_sweep(acme: Tenant, globex: Tenant) -> None:
+    for tenant in (acme, globex):
+        with tenant_scope(tenant):
+            keep(begin(key="k", caller="c", path="/", fingerprint="f"), 201, {})
+            KeptAnswer.objects.update(created_at=timezone.now() - timedelta(hours=25))
+    broken, sound = list(Tenant.objects.filter(state="active"))[:2]
+    with tenant_scope(broken), connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE journal_keptanswer RENAME TO journal_gone")
+
+    assert idempotency.sweep() == 1
+    with tenant_scope(sound):
+        assert not KeptAnswer.objects.exists()
+
+
 def test_files_are_part_of_the_fingerprint_and_can_still_be_read() -> None:
     def body(content: bytes) -> tuple[QueryDict, SimpleUploadedFile]:
         data, file = QueryDict(mutable=True), SimpleUploadedFile("a.bin", content)
