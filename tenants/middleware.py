@@ -67,13 +67,20 @@ def tenant_of(request: HttpRequest) -> Tenant | None:
     """The tenant that the request's path or host names; None on the main host outside any tenant's path.
 
     Raises:
-        Tenant.DoesNotExist: the path names a tenant that there is not.
+        Tenant.DoesNotExist: the path names a tenant that there is not, or the host is another's or one being deleted.
     """
-    tenants = Tenant.objects.exclude(state=TenantState.DELETING)
-    tenant_id = request.environ.get(ENVIRON_KEY) if hasattr(request, "environ") else None
-    if tenant_id is not None:
-        if not TENANT_ID.fullmatch(tenant_id):
-            raise Tenant.DoesNotExist
-        return tenants.get(tenant_id=tenant_id)
-    host = request.get_host().split(":")[0].lower()
-    return tenants.filter(domains__domain=host).first()
+    named = request.environ.get(ENVIRON_KEY) if hasattr(request, "environ") else None
+    if named is not None and not TENANT_ID.fullmatch(named):
+        raise Tenant.DoesNotExist
+    found = _named_or_hosted(named, request.get_host().split(":")[0].lower().removesuffix("."))
+    if named is None and not found:
+        return None
+    if len(found) != 1 or found[0].state == TenantState.DELETING or named not in (None, found[0].tenant_id):
+        raise Tenant.DoesNotExist
+    return found[0]
+
+
+def _named_or_hosted(tenant_id: str | None, host: str) -> list[Tenant]:
+    """The tenant of this tenantId and the one whose own host this is: two, one or none, by one question."""
+    hosted = Tenant.objects.filter(domains__domain=host)
+    return list(hosted if tenant_id is None else hosted.union(Tenant.objects.filter(tenant_id=tenant_id)))
