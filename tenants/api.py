@@ -1,6 +1,6 @@
 """Who is asking, members, tokens, settings and the audit trail of a tenant, over HTTP."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -211,11 +211,11 @@ class AuditView(ListAPIView[AuditEvent]):
 def _moment(name: str, text: str) -> Any:
     try:
         moment = parse_datetime(text.replace(" ", "+"))
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise Invalid("A moment is written as 2026-01-31T12:00:00Z.", fields={name: text[:40]})
-    return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+        if moment is not None:
+            return (moment if timezone.is_aware(moment) else timezone.make_aware(moment)).astimezone(UTC)
+    except (ValueError, OverflowError):  # no such day; or one that UTC has in year 0 or 10000
+        pass
+    raise Invalid("A moment is written as 2026-01-31T12:00:00Z.", fields={name: text[:40]})
 
 
 def _member(member_id: int) -> Membership:

@@ -154,7 +154,16 @@ def test_the_audit_is_read_by_pages_and_filters(client: TenantClient, acme: Tena
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=501", "limit=x", "cursor=x", "order_by=secret", "since=yesterday", "cursor=cD1h"],
+    [
+        "limit=0",
+        "limit=501",
+        "limit=x",
+        "cursor=x",
+        "order_by=secret",
+        "since=yesterday",
+        "since=0001-01-01T00:00:00%2B23:59",
+        "cursor=cD1h",
+    ],
 )
 def test_a_list_asked_for_wrongly_is_422(client: TenantClient, query: str) -> None:
     assert client.get(f"api/v1/audit?{query}").status_code == 422
