@@ -49,14 +49,23 @@ class ModelPool(BaseCache):
         return client_of(self.address)
 
     def get_or_set(  # type: ignore[override]
-        self, key: str, default: Callable[[], LoadRequest], timeout: Any = DEFAULT_TIMEOUT, version: int | None = None
+        self,
+        key: str,
+        default: Callable[[], LoadRequest],
+        timeout: Any = DEFAULT_TIMEOUT,
+        version: int | None = None,
+        *,
+        deadline_s: float | None = None,
     ) -> Runner:
         """A connection to the runner of `key`; `default` is called only if no runner holds it, once, whoever waits.
 
+        deadline_s: how long the caller can wait; `default` itself, once it runs, is waited for (`HostClient.runner`).
+
         Raises:
-            RuntimeFault: it cannot be loaded, or the model host is away (`HostUnavailable`).
+            RuntimeFault: it cannot be loaded, or not in time (`DeadlineExceeded`), or the model host is away
+                (`HostUnavailable`).
         """
-        return self.client.runner(key, default)
+        return self.client.runner(key, default, deadline_s)
 
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
         """Whether a runner holds `key` now: True, or the default."""

@@ -29,7 +29,8 @@ def predict(version: ModelVersion, model_name: str, body: Mapping[str, Any], dea
     signature = Signature.from_json(version.signature)
     decoded = decode(body, signature)
     with faults_as_errors():
-        runner = model_pool().get_or_set(pool_key(current_tenant(), version), lambda: load_request(version))
+        key = pool_key(current_tenant(), version)
+        runner = model_pool().get_or_set(key, lambda: load_request(version), deadline_s=_left(deadline))
         prediction = runner.predict(
             decoded.batch,
             probabilities=bool(body.get("probabilities")),

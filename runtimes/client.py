@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from runtimes import addresses, arrays
-from runtimes.conversation import CONNECT_SECONDS, HostConversation
+from runtimes.conversation import CONNECT_SECONDS, HostConversation, left, within
 from runtimes.errors import (
     DeadlineExceeded,
     HostUnavailable,
@@ -93,16 +93,18 @@ class HostClient:
         self._local = threading.local()
         self._reporter = Reporter(self)
 
-    def runner(self, key: str, loader: Callable[[], LoadRequest]) -> Runner:
+    def runner(self, key: str, loader: Callable[[], LoadRequest], deadline_s: float | None = None) -> Runner:
         """The runner of a version, resident or loaded now.
 
         loader: called only when the version is not resident and nobody else is loading it. Blocks while it loads.
+        deadline_s: how long the caller can wait. The loader runs in the caller's thread and is not interrupted: the
+            time is looked at before and after it. What it gave is loaded even when nobody waits for it any more.
 
         Raises:
             ArtifactRejected, PoolFull, ConfinementUnavailable, HostUnavailable, and whatever the loader raises.
+            DeadlineExceeded: the version was not there in time.
         """
-        if key not in self._ways:
-            self._ways[key] = self._lease(key, loader)
+        self._way(key, loader, None if deadline_s is None else time.monotonic() + deadline_s)
         return Runner(self, key, loader)
 
     def inspect(
@@ -187,12 +189,15 @@ class HostClient:
         """A connection to the host, for work that takes several messages."""
         return HostConversation(self._path)
 
-    def _lease(self, key: str, loader: Callable[[], LoadRequest], lost: int = 0) -> Way:
+    def _lease(self, key: str, loader: Callable[[], LoadRequest], deadline: float | None, lost: int) -> Way:
         """The way to a version's runner; lost: the generation of the one that this client cannot reach any more."""
-        with HostConversation(self._path) as host:
-            answer = host.ask({"op": "lease", "key": key, "lost": lost}, (), LEASE_SECONDS)
+        with within(deadline), HostConversation(self._path, left(deadline, CONNECT_SECONDS)) as host:
+            wait_s = left(deadline, LEASE_SECONDS)
+            request = {"op": "lease", "key": key, "lost": lost, "wait_s": None if deadline is None else wait_s}
+            answer = host.ask(request, (), wait_s)
             if answer.get("load"):
-                answer = _send_bundle(host, loader())
+                left(deadline, LEASE_SECONDS)  # leaving now passes the duty to load on
+                answer = _send_bundle(host, loader(), deadline)
         return Way(answer["path"], answer["generation"], Limits.from_json(answer["limits"]))
 
     def _forget(self, key: str, used: Way) -> None:
@@ -200,20 +205,20 @@ class HostClient:
         if self._ways.get(key) == used:
             self._ways.pop(key, None)
 
-    def _way(self, key: str, loader: Callable[[], LoadRequest], lost: int = 0) -> Way:
+    def _way(self, key: str, loader: Callable[[], LoadRequest], deadline: float | None, lost: int = 0) -> Way:
         way = self._ways.get(key)
         if way is None:
-            way = self._ways[key] = self._lease(key, loader, lost)
+            way = self._ways[key] = self._lease(key, loader, deadline, lost)
         return way
 
-    def _connection(self, key: str, way: Way) -> RunnerConnection:
+    def _connection(self, key: str, way: Way, deadline: float) -> RunnerConnection:
         """This thread's connection to a runner; the least recently used one goes when there are many."""
         connections = self._own_connections()
         known = connections.pop(key, None)
         if known is None or known.generation != way.generation:
             if known is not None:
                 known.close()
-            known = RunnerConnection(key, way)
+            known = RunnerConnection(key, way, left(deadline, CONNECT_SECONDS))
         connections[key] = known
         if len(connections) > CONNECTIONS_A_THREAD:
             connections.popitem(last=False)[1].close()
@@ -235,9 +240,9 @@ class HostClient:
 class RunnerConnection:
     """One thread's connection to one runner, which takes no request that names another."""
 
-    def __init__(self, key: str, way: Way) -> None:
+    def __init__(self, key: str, way: Way, timeout_s: float) -> None:
         try:
-            self._sock = addresses.connect(addresses.path_of(way.path), CONNECT_SECONDS)
+            self._sock = addresses.connect(addresses.path_of(way.path), timeout_s)
         except OSError as error:
             raise EndOfStream from error
         self._key, self.generation = key, way.generation
@@ -271,7 +276,7 @@ class Runner:
     def predict(self, batch: Batch, *, probabilities: bool = False, deadline_s: float) -> Prediction:
         """Predict every row of a batch that fits the signature.
 
-        A runner that is gone (evicted, or its machine's host restarted) is asked for again once.
+        A runner that is gone (evicted, or its machine's host restarted) is asked for again once, within the deadline.
 
         Raises:
             ModelError: the model raised. DeadlineExceeded: no answer in time. RunnerDied: it died twice.
@@ -281,7 +286,7 @@ class Runner:
         rows = _rows(batch)
         lost = 0
         for is_last in (False, True):
-            way = self._client._way(self._key, self._loader, lost)
+            way = self._client._way(self._key, self._loader, deadline, lost)
             if rows > way.limits.rows:
                 raise ModelError(f"A request may have at most {way.limits.rows} rows.", "too_many_rows")
             try:
@@ -295,7 +300,7 @@ class Runner:
         raise AssertionError("unreachable")
 
     def _call(self, way: Way, batch: Batch, rows: int, *, probabilities: bool, deadline: float) -> Prediction:
-        connection = self._client._connection(self._key, way)
+        connection = self._client._connection(self._key, way, deadline)
         started = time.monotonic()
         try:
             with self._client._reporter.calling(self._key, way.generation):
@@ -351,7 +356,8 @@ def _rows(batch: Batch) -> int:
     return len(batch)
 
 
-def _send_bundle(host: HostConversation, load: LoadRequest) -> dict[str, Any]:
+def _send_bundle(host: HostConversation, load: LoadRequest, deadline: float | None) -> dict[str, Any]:
+    """The host's answer when it has loaded; it goes on loading for the next caller when this one cannot wait."""
     request = {
         "op": "load",
         "tenant": load.tenant,
@@ -360,6 +366,7 @@ def _send_bundle(host: HostConversation, load: LoadRequest) -> dict[str, Any]:
         "limits": load.limits.to_json(),
     }
     try:
-        return host.ask(request, [load.bundle_fd], LEASE_SECONDS)
+        host.tell(request, [load.bundle_fd])
     finally:
         os.close(load.bundle_fd)
+    return host.answer(left(deadline, LEASE_SECONDS))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from runtimes import addresses
@@ -19,9 +20,9 @@ CONNECT_SECONDS = 5.0
 class HostConversation:
     """One connection to the model host."""
 
-    def __init__(self, path: os.PathLike[str]) -> None:
+    def __init__(self, path: os.PathLike[str], timeout_s: float = CONNECT_SECONDS) -> None:
         try:
-            self._sock = addresses.connect(addresses.path_of(os.fspath(path)), CONNECT_SECONDS)
+            self._sock = addresses.connect(addresses.path_of(os.fspath(path)), timeout_s)
         except OSError as error:
             raise HostUnavailable("The model host does not answer; it may be starting.") from error
         self._connection = Connection(self._sock.fileno(), HOST_CAPS)
@@ -67,3 +68,25 @@ class HostConversation:
     def fileno(self) -> int:
         """The descriptor, for waiting until an answer or an end arrives."""
         return self._sock.fileno()
+
+
+def left(deadline: float | None, longest_s: float) -> float:
+    """The seconds until the deadline of time.monotonic(), at most so many; without a deadline, so many.
+
+    Raises:
+        DeadlineExceeded: it has passed.
+    """
+    seconds = longest_s if deadline is None else min(deadline - time.monotonic(), longest_s)
+    if seconds <= 0:
+        raise DeadlineExceeded("The deadline passed before the model was there.")
+    return seconds
+
+
+@contextmanager
+def within(deadline: float | None) -> Iterator[None]:
+    """Tell a host that has not answered by the deadline from one that is away."""
+    try:
+        yield
+    except HostUnavailable:
+        left(deadline, CONNECT_SECONDS)
+        raise

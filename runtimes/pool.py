@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runtimes.children import Child
-from runtimes.errors import ArtifactRejected, PoolFull, RuntimeFault
+from runtimes.errors import ArtifactRejected, DeadlineExceeded, PoolFull, RuntimeFault
 from runtimes.limits import Limits
 
 FAILURE_SECONDS = 15.0
@@ -68,15 +68,16 @@ class Pool:
         self._loading: set[str] = set()
         self._failures: dict[str, tuple[RuntimeFault, float]] = {}
 
-    def lease(self, key: str) -> Resident | None:
+    def lease(self, key: str, wait_s: float | None = None) -> Resident | None:
         """The resident version, or None when the caller now has the duty to load it.
 
         Blocks while another caller loads it. Whoever gets None must call `admit`, `fail` or `abandon`.
 
         Raises:
+            DeadlineExceeded: another caller was still loading it after `wait_s`.
             RuntimeFault: it failed to load a moment ago, for this reason.
         """
-        give_up = time.monotonic() + WAIT_SECONDS
+        give_up = time.monotonic() + (WAIT_SECONDS if wait_s is None else wait_s)
         missed = False
         with self._changed:
             while True:
@@ -92,7 +93,8 @@ class Pool:
                     self._loading.add(key)
                     return None
                 if not self._changed.wait(give_up - time.monotonic()):
-                    raise PoolFull("Another caller has been loading this model for too long.")
+                    kind = PoolFull if wait_s is None else DeadlineExceeded
+                    raise kind("Another caller has been loading this model for too long.")
 
     def admit(self, resident: Resident) -> None:
         """Make a freshly loaded version resident, evicting others as the bounds need.

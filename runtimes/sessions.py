@@ -110,7 +110,8 @@ class Session:
         """The way to a resident version, or the duty to send its bundle and then the way to it."""
         key = str(request["key"])
         self._machine.mourn(key, int(request.get("lost", 0)))
-        resident = self._machine.pool.lease(key)
+        wait_s = request.get("wait_s")
+        resident = self._machine.pool.lease(key, None if wait_s is None else float(wait_s))
         if resident is not None:
             return _way_to(resident)
         try:

@@ -2,11 +2,16 @@
 
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.cache import caches
 
-from inference.pool import model_pool
+from common.errors import TimedOut
+from inference import predictions
+from inference.pool import client_of, model_pool
 from models_registry.loading import load_request, pool_key
 from tenants.scope import tenant_scope
 
@@ -21,6 +26,25 @@ def test_a_runner_is_had_once_and_kept(acme, serving):
             pool.get_or_set(key, lambda: load_request(serving))
         assert pool.stats().loads == loads + 1
         assert key in pool
+
+
+def test_the_deadline_of_a_prediction_covers_its_load(acme, serving):
+    def slow():
+        loading.set()
+        time.sleep(2.5)
+        raise OSError("the storage is away")
+
+    loading = threading.Event()
+    with tenant_scope(acme), ThreadPoolExecutor(1) as threads:
+        key = pool_key(acme, serving)
+        model_pool().delete(key)
+        another = threads.submit(client_of(model_pool().address).runner, key, slow)
+        assert loading.wait(10)
+        started = time.monotonic()
+        with pytest.raises(TimedOut):
+            predictions.predict(serving, "churn", {"instances": [[1.0, 0, 0, 0]]}, started + 0.3)
+        assert time.monotonic() - started < 1.5
+        assert isinstance(another.exception(), OSError)
 
 
 def test_a_deleted_runner_is_loaded_again(acme, serving):
