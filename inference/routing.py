@@ -9,6 +9,7 @@ from models_registry.models import Deployment, ModelVersion, RegisteredModel, is
 from tenants.scope import current_tenant
 
 SELECTORS = ("version", "alias", "select")
+METRICS = ("metrics_reported", "metrics_measured")
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,11 @@ def _by_metric(model: RegisteredModel, select: Any) -> ModelVersion:
         raise Invalid("direction is max or min.", fields={"select.direction": str(direction)[:40]})
     metric = select["metric"]
     scored = [
-        (float(value), version.number, version)
-        for version in model.versions.ready().select_related("bundle")
-        if isinstance(value := version.metrics.get(metric), int | float)
+        (float(value), number)
+        for number, reported, measured in model.versions.ready().values_list("number", *METRICS)
+        if isinstance(value := measured.get(metric, reported.get(metric)), int | float)
     ]
     if not scored:
         raise Conflict(f"No ready version of {model.name} has the metric '{metric[:100]}'.", code="no_such_metric")
     sign = 1 if direction == "max" else -1
-    return max(scored, key=lambda entry: (sign * entry[0], entry[1]))[2]
+    return _by_number(model, max(scored, key=lambda entry: (sign * entry[0], entry[1]))[1])

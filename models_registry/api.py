@@ -187,7 +187,7 @@ class VersionsView(Idempotent, ListAPIView[ModelVersion]):
         for name, choices in (("state", tuple(VersionState.values)), ("format", ()), ("task", ())):
             if value := text_asked(self.request, name, choices):
                 versions = versions.filter(**{name: value})
-        return versions.defer("metadata", "inspection", "signature", "params")
+        return versions.light()
 
     @extend_schema(
         parameters=[

@@ -1,5 +1,6 @@
 """What an uploader declares beside the files of a version, checked once and typed from there on."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ MAX_TEXT_CHARS = 10_000
 MAX_VALUE_CHARS = 6_000
 MAX_DEPTH = 20
 MAX_JSON_NODES = 100_000
+MAX_MAP_BYTES = 64 << 10
+MAX_DECLARED_BYTES = 1 << 20
 
 Check = Callable[[Any], str | None]
 
@@ -97,7 +100,9 @@ def _fault(name: str, value: Any) -> str | None:
     check = CHECKS.get(name)
     if check is None:
         return f"is unknown; metadata has {', '.join(CHECKS)}"
-    return None if value is None else storable_fault([name, value]) or check(value)
+    if value is None:
+        return None
+    return storable_fault([name, value]) or _size_fault(value, MAX_DECLARED_BYTES) or check(value)
 
 
 def _map_fault(value: Any) -> str | None:
@@ -107,7 +112,13 @@ def _map_fault(value: Any) -> str | None:
         return f"has more than {MAX_ENTRIES} entries"
     if any(not name or len(name) > MAX_KEY_CHARS for name in value):
         return f"has a name that is empty or longer than {MAX_KEY_CHARS} characters"
-    return None
+    return _size_fault(value, MAX_MAP_BYTES)
+
+
+def _size_fault(value: Any, most_bytes: int) -> str | None:
+    written = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    size_bytes = len(written.encode(errors="surrogatepass"))
+    return f"has {size_bytes} bytes as JSON, and at most {most_bytes} are kept" if size_bytes > most_bytes else None
 
 
 def _params_fault(value: Any) -> str | None:

@@ -104,7 +104,9 @@ class RegisteredModelQuerySet(models.QuerySet["RegisteredModel"]):
     def with_standing(self) -> Self:
         """With `latest_version`, `version_count` and what serves, in this one query."""
         versions = ModelVersion.objects.filter(model=models.OuterRef("pk")).order_by().values("model")
-        return self.select_related("deployment__activation").annotate(
+        # What was compared when it was activated may be long, and no list shows it.
+        activated = self.select_related("deployment__activation").defer("deployment__activation__criteria")
+        return activated.annotate(
             latest_version=models.Subquery(versions.values(found=models.Max("number"))),
             version_count=Coalesce(models.Subquery(versions.values(found=models.Count("pk"))), 0),
         )
@@ -149,6 +151,10 @@ class ModelVersionQuerySet(models.QuerySet["ModelVersion"]):
     def ready(self) -> Self:
         """Those that may serve."""
         return self.filter(state=VersionState.READY)
+
+    def light(self) -> Self:
+        """Without what only a version's own page shows and may have a megabyte each; it is read when asked for."""
+        return self.defer("metadata", "inspection", "signature", "params")
 
     def with_standing(self) -> Self:
         """With `is_active`, aliases, size and the inspection's job, in two queries."""

@@ -12,6 +12,8 @@ from models_registry.models import Deployment, ModelVersion
 
 DIRECTIONS = ("max", "min")
 SHOWN = 50
+# Signatures and the like may have a megabyte each; of the version that is chosen, they are read when asked for.
+COMPARED = ("model__name", "number", "created_at", "metrics_reported", "metrics_measured", "measured_on")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def choose(versions: QuerySet[ModelVersion], *, metric: str, direction: str, dat
     """
     if direction not in DIRECTIONS:
         raise Invalid("direction is max or min.", fields={"direction": direction[:40]})
-    ready = list(versions.filter(state="ready").select_related("model"))
+    ready = list(versions.filter(state="ready").select_related("model").only(*COMPARED))
     active = set(Deployment.objects.values_list("activation__version", flat=True))
     found = [candidate for version in ready if (candidate := _candidate(version, metric, active))]
     compared = [candidate for candidate in found if not dataset or _is_of(candidate, dataset)]

@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 from common.errors import Invalid, NotFound
 from common.http import accepted
 from common.queries import text_asked, whole_number_asked
-from models_registry.quota import check_announced
+from models_registry.quota import ENVELOPE_BYTES, check_announced
 from models_registry.spooling import SpoolingUploadHandler
 from runtimes.trainers import TRAINERS
 from tenants.authentication import caller_of
@@ -27,12 +27,13 @@ from tenants.models import JobState, Scope
 from tenants.operations import LOCATION, REFUSED, WAIT
 from training import services
 from training.comparison import compare
-from training.models import LOG_CHARS, Dataset, DatasetVersion, Experiment, Run, RunMetric
+from training.models import HEAVY, LOG_CHARS, Dataset, DatasetVersion, Experiment, Run, RunMetric
 from training.serializers import (
     ComparisonSerializer,
     DatasetSerializer,
     DatasetUploadSerializer,
     DatasetVersionSerializer,
+    DatasetVersionSummarySerializer,
     ExperimentSerializer,
     LogSerializer,
     MetricSerializer,
@@ -85,7 +86,9 @@ class DatasetsView(Idempotent, ListAPIView[Dataset]):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if request.method == "POST":  # before the body is read
-            check_announced(int(request.META.get("CONTENT_LENGTH") or 0))
+            length = int(request.META.get("CONTENT_LENGTH") or 0)
+            services.check_size(length - ENVELOPE_BYTES)
+            check_announced(length)
 
     def get_queryset(self) -> QuerySet[Dataset]:
         newest = DatasetVersion.objects.filter(dataset=OuterRef("pk")).order_by("-created_at", "-pk")
@@ -138,11 +141,11 @@ class DatasetView(APIView):
 class DatasetVersionsView(ListAPIView[DatasetVersion]):
     """The versions of a dataset."""
 
-    serializer_class = DatasetVersionSerializer
+    serializer_class = DatasetVersionSummarySerializer
     order_fields = ("-created_at", "size_bytes", "row_count")
 
     def get_queryset(self) -> QuerySet[DatasetVersion]:
-        return _versions(self.kwargs["name"])
+        return _versions(self.kwargs["name"]).defer("columns")
 
 
 class DatasetVersionView(APIView):
@@ -313,7 +316,7 @@ class ExperimentsView(Idempotent, ListAPIView[Experiment]):
 
 def _runs() -> QuerySet[Run]:
     """Runs with all that their JSON shows, in one query."""
-    return Run.objects.select_related("job", "experiment", "dataset_version__dataset", "version").defer("log")
+    return Run.objects.select_related("job", "experiment", "dataset_version__dataset", "version").defer(*HEAVY)
 
 
 def _dataset(name: str) -> Dataset:

@@ -12,6 +12,15 @@ from runtimes.errors import plain
 from tenants.models import Job
 
 LOG_CHARS = 64 << 10
+# What no list of runs shows, and may be long; a run's own page reads it when asked for.
+HEAVY = (
+    "log",
+    "dataset_version__columns",
+    "version__signature",
+    "version__metadata",
+    "version__inspection",
+    "version__params",
+)
 
 
 class Dataset(models.Model):

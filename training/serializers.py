@@ -30,22 +30,20 @@ class DatasetSerializer(serializers.ModelSerializer[Dataset]):
         fields = ("name", "versions", "digest", "created_at")
 
 
-class DatasetVersionSerializer(serializers.ModelSerializer[DatasetVersion]):
-    """A version of a dataset."""
+class DatasetVersionSummarySerializer(serializers.ModelSerializer[DatasetVersion]):
+    """A version of a dataset in a list."""
 
     name = serializers.CharField(source="dataset.name", read_only=True)
     state = serializers.CharField(read_only=True)
-    columns = serializers.ListField(child=serializers.CharField(), read_only=True)
 
     class Meta:
         model = DatasetVersion
-        fields = (
+        fields: tuple[str, ...] = (
             "name",
             "digest",
             "state",
             "format",
             "file_name",
-            "columns",
             "row_count",
             "size_bytes",
             "created_by",
@@ -53,12 +51,22 @@ class DatasetVersionSerializer(serializers.ModelSerializer[DatasetVersion]):
         )
 
 
+class DatasetVersionSerializer(DatasetVersionSummarySerializer):
+    """A version of a dataset. columns: their names, in the table's order."""
+
+    columns = serializers.ListField(child=serializers.CharField(), read_only=True)
+
+    class Meta(DatasetVersionSummarySerializer.Meta):
+        fields = (*DatasetVersionSummarySerializer.Meta.fields, "columns")
+
+
 class PreviewSerializer(serializers.Serializer[Any]):
-    """The first rows of a table as text. is_whole: there are no others."""
+    """The first rows of a table as text. is_whole: there are no others. columns_left_out: of a very wide table."""
 
     columns = serializers.ListField(child=serializers.CharField())
     rows = serializers.ListField(child=serializers.ListField(child=serializers.CharField(allow_blank=True)))
     is_whole = serializers.BooleanField()
+    columns_left_out = serializers.IntegerField()
 
 
 class TrainerSerializer(serializers.Serializer[Any]):

@@ -4,10 +4,11 @@ import time
 import uuid
 from typing import BinaryIO
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError, QuerySet
 
-from common.errors import Conflict, Invalid, Throttled
+from common.errors import Conflict, Invalid, Throttled, TooLarge
 from models_registry.blobs import IncomingFile, open_file, store_bundle
 from models_registry.models import Bundle, is_name
 from models_registry.quota import check_room, claim_room
@@ -33,10 +34,11 @@ def upload_dataset(
 
     Raises:
         Invalid: the name is none, or the file is not a table (with the line).
-        TooLarge, Denied: it is over the tenant's quota.
+        TooLarge, Denied: it is larger than tables may be, or over the tenant's quota.
     """
     if not is_name(name):
         raise Invalid("A name is 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-'.", fields={"name": name[:100]})
+    check_size(size_bytes)
     check_room(size_bytes)
     file.seek(0)
     table = read_table(file)
@@ -46,6 +48,19 @@ def upload_dataset(
     file.seek(0)
     bundle = store_bundle([IncomingFile(path=DATASET_PATH, file=file)])
     return _add_version(name, table, bundle, file_name, actor)
+
+
+def check_size(size_bytes: int) -> None:
+    """Go on only if a table may have this many bytes: it is read row by row while its upload waits for the answer.
+
+    Raises:
+        TooLarge: it may not.
+    """
+    if size_bytes > settings.DATASET_MAX_BYTES:
+        raise TooLarge(
+            f"The table has {size_bytes} bytes, and at most {settings.DATASET_MAX_BYTES} are taken; "
+            "the operator can raise DATASET_MAX_BYTES."
+        )
 
 
 @transaction.atomic

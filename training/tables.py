@@ -13,6 +13,7 @@ MAX_CELL_CHARS = 131_072  # csv's own limit; it also ends a quote that is never 
 MAX_COLUMNS = 10_000
 MAX_COLUMN_NAME_CHARS = 250
 PREVIEW_CELL_CHARS = 200
+PREVIEW_CELLS = 20_000
 BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -28,11 +29,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Preview:
-    """The first rows of a table; long cells are cut. is_whole: the table has no further row."""
+    """The first rows of a table; long cells are cut, and of a very wide table only the first columns are shown.
+
+    is_whole: the table has no further row. columns_left_out: how many further columns it has.
+    """
 
     columns: tuple[str, ...]
     rows: list[list[str]]
     is_whole: bool
+    columns_left_out: int = 0
 
 
 def read_table(file: BinaryIO) -> Table:
@@ -54,16 +59,21 @@ def read_table(file: BinaryIO) -> Table:
 
 
 def read_preview(file: BinaryIO, limit: int) -> Preview:
-    """The first `limit` rows of a file that `read_table` took; no more of it is read."""
+    """The first `limit` rows of a file that `read_table` took; no more of it is read.
+
+    Of so many columns that the rows had more than PREVIEW_CELLS cells, the last ones are left out.
+    """
     lines = _Lines(file)
     rows = _rows(lines)
     columns = _header(next(rows, None), lines)
+    shown = max(1, PREVIEW_CELLS // max(1, limit))
+    left_out = max(0, len(columns) - shown)
     sample: list[list[str]] = []
     for row in _checked(rows, columns, lines):
         if len(sample) == limit:
-            return Preview(columns, sample, is_whole=False)
-        sample.append([cell[:PREVIEW_CELL_CHARS] for cell in row])
-    return Preview(columns, sample, is_whole=True)
+            return Preview(columns[:shown], sample, is_whole=False, columns_left_out=left_out)
+        sample.append([cell[:PREVIEW_CELL_CHARS] for cell in row[:shown]])
+    return Preview(columns[:shown], sample, is_whole=True, columns_left_out=left_out)
 
 
 class _Lines:

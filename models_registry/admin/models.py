@@ -11,6 +11,7 @@ from django.utils.safestring import SafeString
 
 from models_registry import services
 from models_registry.admin.parts import activations_part, serving_part, version_link, versions_table
+from models_registry.metadata import parse_metadata
 from models_registry.models import Activation, Alias, Deployment, ModelVersion, RegisteredModel
 from models_registry.selection import DIRECTIONS
 from tenants.models import Scope
@@ -120,7 +121,7 @@ class ModelPages(ScopedPages):
         self.require_add(request)
 
         def act(said: dict[str, Any]) -> str:
-            model = services.create_model(actor=self.caller(request).name, **said | {"tags": said["tags"] or {}})
+            model = services.create_model(actor=self.caller(request).name, **_checked(said))
             return f"{model.name} was made. Upload its first version."
 
         question = Question("Make a model", "Make", says=["A name under which versions are kept."])
@@ -136,7 +137,7 @@ class ModelPages(ScopedPages):
         model: RegisteredModel = self.found(request, object_id)
 
         def act(said: dict[str, Any]) -> str:
-            services.change_model(model=model, actor=self.caller(request).name, **said | {"tags": said["tags"] or {}})
+            services.change_model(model=model, actor=self.caller(request).name, **_checked(said))
             return f"{model.name} was changed."
 
         initial = {"task": model.task, "description": model.description, "tags": model.tags}
@@ -236,3 +237,8 @@ def _aliases_part(model: RegisteredModel) -> Part:
         for alias in model.aliases.select_related("version__model")
     ]
     return Part("Aliases", Table(("Alias", "Version", "Set"), rows, "No version has a name of its own."))
+
+
+def _checked(said: dict[str, Any]) -> dict[str, Any]:
+    """What a form said of a model, its tags being what tags may be."""
+    return said | {"tags": dict(parse_metadata({"tags": said["tags"] or {}}).tags)}

@@ -45,7 +45,7 @@ class VersionPages(ScopedPages):
     actions_detail = ("activate", "download", "edit", "remove")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelVersion]:
-        return ModelVersion.objects.with_standing()
+        return ModelVersion.objects.with_standing().light()
 
     @column("Version", ordering="model__name")
     def version(self, version: ModelVersion) -> str:

@@ -142,6 +142,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 32 << 20
 DATA_UPLOAD_MAX_NUMBER_FILES = 2000
 BLOB_CACHE_ROOT = env.str("BLOB_CACHE_ROOT", default="") or str(VAR / "cache")
 BLOB_CACHE_BYTES = environment.positive("BLOB_CACHE_BYTES", 20 << 30)
+DATASET_MAX_BYTES = environment.positive("DATASET_MAX_BYTES", 1 << 30)
 
 # --- models in memory -----------------------------------------------------------------------------------------------
 MODELS_SOCKET = env.str("TENANTRY_MODELS_SOCKET", default="")

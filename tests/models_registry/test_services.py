@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from common.errors import Conflict, Denied, Invalid, NotFound, PlatformError, TooLarge
-from models_registry import services
+from models_registry import selection, services
 from models_registry.blobs import IncomingFile, used_bytes
 from models_registry.metadata import VersionMetadata
 from models_registry.models import Activation, Deployment, ModelVersion, RegisteredModel
@@ -421,3 +423,14 @@ def test_a_bundle_stored_before_is_registered_inside_a_transaction(make_version:
         version = services.register_version(model_name="churn", files=bundle, actor="a run", create=True)
 
     assert version.bundle == bundle
+
+    def test_comparing_reads_no_signatures(self, make_version: Make) -> None:
+        for score in (0.1, 0.9, 0.5):
+            make_version(metadata=VersionMetadata(metrics={"auc": score}))
+
+        with CaptureQueriesContext(connection) as captured:
+            choice = selection.choose(ModelVersion.objects.all(), metric="auc", direction="max")
+
+        assert choice.best.version.number == 2
+        assert len(captured) == 2
+        assert not [query for query in captured if "signature" in query["sql"]]

@@ -121,6 +121,20 @@ def test_an_upload_over_the_tenants_limit_is_refused(acme, scientist):
     assert upload(scientist).status_code == 413
 
 
+def test_an_upload_over_the_operators_limit_is_refused(acme, scientist, settings):
+    settings.DATASET_MAX_BYTES = len(customers()) - 1
+    answer = upload(scientist)
+    assert answer.status_code == 413
+    assert "DATASET_MAX_BYTES" in answer.json()["error"]["message"]
+    settings.DATASET_MAX_BYTES = len(customers())
+    assert upload(scientist).status_code == 201
+
+
+def test_a_list_of_versions_leaves_the_columns_out(scientist, dataset):
+    listed = scientist.get("api/v1/datasets/customers/versions").json()["results"]
+    assert listed == [{name: value for name, value in dataset.items() if name != "columns"}]
+
+
 def test_a_preview_shows_the_first_rows(scientist, dataset):
     address = f"api/v1/datasets/customers/versions/{dataset['digest']}/preview"
     preview = scientist.get(f"{address}?rows=2").json()
@@ -128,6 +142,7 @@ def test_a_preview_shows_the_first_rows(scientist, dataset):
     assert preview["columns"] == lines[0].split(",")
     assert preview["rows"] == [line.split(",") for line in lines[1:3]]
     assert preview["is_whole"] is False
+    assert preview["columns_left_out"] == 0
     assert len(scientist.get(address).json()["rows"]) == 20
 
 

@@ -123,6 +123,13 @@ def test_a_preview_reads_no_further_than_it_shows():
     assert not preview.is_whole
 
 
+def test_a_preview_of_a_wide_table_says_how_many_columns_it_leaves_out():
+    header = ",".join(f"c{number}" for number in range(500))
+    preview = read_preview(io.BytesIO(f"{header}\n{header}\n".encode()), 100)
+    assert (len(preview.columns), len(preview.rows[0]), preview.columns_left_out) == (200, 200, 300)
+    assert read_preview(io.BytesIO(f"{header}\n{header}\n".encode()), 20).columns_left_out == 0
+
+
 def test_a_preview_cuts_long_cells_and_knows_the_end():
     preview = read_preview(io.BytesIO(b"a\n" + b"x" * 500 + b"\n"), 3)
     assert preview.rows == [["x" * 200]]

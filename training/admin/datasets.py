@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Count, Max, QuerySet
+from django.db.models import Count, F, Func, IntegerField, Max, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import urlencode
 
@@ -58,12 +58,14 @@ class DatasetPages(ScopedPages):
         return int(getattr(dataset, "version_count", 0))
 
     def parts(self, request: HttpRequest, obj: Dataset) -> list[Part]:
-        versions = list(obj.versions.select_related("bundle", "dataset").order_by("-created_at")[:SHOWN_VERSIONS])
+        newest_first = obj.versions.select_related("bundle", "dataset").defer("columns").order_by("-created_at")
+        column_count = Func(F("columns"), function="jsonb_array_length", output_field=IntegerField())
+        versions = list(newest_first.annotate(column_count=column_count)[:SHOWN_VERSIONS])
         rows = [
             (
                 code(one.digest[:HASH_CHARS]),
                 one.row_count,
-                len(one.columns),
+                getattr(one, "column_count", 0),
                 size(one.size_bytes),
                 one.file_name,
                 when(one.created_at),
@@ -124,7 +126,10 @@ def _preview_part(version: DatasetVersion) -> Part:
         preview = services.preview(version, PREVIEWED_ROWS)
     except PlatformError as error:
         return Part("First rows", Table((), (), error.message), is_wide=True)
-    return Part("First rows", Table(preview.columns, preview.rows, "It has no rows."), is_wide=True)
+    title = (
+        f"First rows, without {preview.columns_left_out} further columns" if preview.columns_left_out else "First rows"
+    )
+    return Part(title, Table(preview.columns, preview.rows, "It has no rows."), is_wide=True)
 
 
 def _columns_part(version: DatasetVersion) -> Part:

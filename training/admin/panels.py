@@ -7,7 +7,7 @@ from tenants.site.pages import page_url
 from tenants.site.parts import Part, Table, link, numbers, when
 from tenants.site.sites import tenant_site, visitor
 from training.admin.runs import progress, state_label
-from training.models import Run
+from training.models import HEAVY, Run
 
 SHOWN = 8
 
@@ -15,7 +15,7 @@ SHOWN = 8
 @tenant_site.panel(rank=15)
 def runs_panel(request: HttpRequest) -> Part:
     """The runs that came last."""
-    runs = Run.objects.select_related("job", "dataset_version__dataset", "version__model").defer("log")
+    runs = Run.objects.select_related("job", "dataset_version__dataset", "version__model").defer(*HEAVY)
     rows = [
         (
             link(page_url(run, "change", run.pk), run.trainer or run.get_kind_display()),

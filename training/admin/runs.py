@@ -16,7 +16,7 @@ from tenants.site.pages import Question, ScopedPages, answers, column, moment_co
 from tenants.site.parts import Facts, Part, Table, Text, Tone, bar, label, link, number, numbers, when
 from tenants.site.sites import Nav, tenant_site
 from training import services
-from training.models import Dataset, Run
+from training.models import HEAVY, Dataset, Run
 from training.run_requests import RunRequest
 
 STATE_TONES: dict[str, Tone] = {
@@ -106,7 +106,8 @@ class RunPages(ScopedPages):
     actions_detail = ("cancel",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
-        return Run.objects.select_related("job", "experiment", "dataset_version__dataset", "version__model")
+        related = Run.objects.select_related("job", "experiment", "dataset_version__dataset", "version__model")
+        return related.defer(*HEAVY)
 
     @column("Run", ordering="trainer")
     def name(self, run: Run) -> str:
