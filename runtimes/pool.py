@@ -15,6 +15,10 @@ FAILURE_SECONDS = 15.0
 WAIT_SECONDS = 300.0
 
 
+class TooLarge(PoolFull):
+    """A version alone takes more than it may ever have; no eviction makes room for it."""
+
+
 @dataclass
 class Resident:
     """One loaded version in its runner."""
@@ -100,27 +104,28 @@ class Pool:
         """Make a freshly loaded version resident, evicting others as the bounds need.
 
         Raises:
-            PoolFull: there is no room even so; the version is not resident.
+            PoolFull: there is no room even so; the version is not resident, and the caller has its duty still.
         """
         resident.private_bytes = resident.child.private_bytes()
+        self._check_size(resident)
         with self._changed:
-            self._loading.discard(resident.key)
-            self._changed.notify_all()
             replaced = self._residents.pop(resident.key, None)
             evicted = [] if replaced is None else [replaced]
             try:
                 evicted += self._make_room(resident)
                 self._residents[resident.key] = resident
                 self.counters.loads += 1
+                self._loading.discard(resident.key)
+                self._changed.notify_all()
             finally:
                 self._drop(evicted)
 
     def fail(self, key: str, fault: RuntimeFault) -> None:
-        """End the duty to load with a failure; a rejected artifact is remembered for a short while."""
+        """End the duty to load with a failure; one that will come again is remembered for a short while."""
         with self._changed:
             self._loading.discard(key)
             self.counters.failed_loads += 1
-            if isinstance(fault, ArtifactRejected):
+            if isinstance(fault, ArtifactRejected | TooLarge):
                 self._failures[key] = (fault, time.monotonic() + FAILURE_SECONDS)
             self._changed.notify_all()
 
@@ -189,6 +194,12 @@ class Pool:
         self.counters.deaths += 1
         self._release(resident)
         return None
+
+    def _check_size(self, resident: Resident) -> None:
+        if resident.private_bytes > self.tenant_bytes:
+            raise TooLarge("The model alone is larger than the tenant's share of the pool.")
+        if resident.private_bytes > self.memory_bytes:
+            raise TooLarge("The model alone is larger than the pool.")
 
     def _raise_remembered(self, key: str) -> None:
         fault, until = self._failures.get(key, (None, 0.0))

@@ -192,6 +192,22 @@ def test_a_model_larger_than_the_pool_is_refused(small_pool: HostClient, weighty
         small_pool.runner("huge", weighty(80))
 
     assert resident(small_pool) == set()
+    with pytest.raises(PoolFull, match="alone"):
+        small_pool.runner("huge", lambda: pytest.fail("it was loaded again"))
+    small_pool.evict("huge")
+
+
+def test_a_pool_that_is_full_for_now_is_tried_again(small_pool: HostClient, weighty: Any) -> None:
+    small_pool.clear()
+    small_pool.pin("kept")
+    small_pool.runner("kept", weighty(20))
+    with pytest.raises(PoolFull):
+        small_pool.runner("next", weighty(20))
+
+    small_pool.pin("kept", pinned=False)
+
+    small_pool.runner("next", weighty(20)).predict(ROW, deadline_s=30)
+    assert resident(small_pool) == {"next"}
 
 
 def test_eviction_gives_the_memory_back(small_pool: HostClient, weighty: Any) -> None:
