@@ -6,7 +6,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, Protocol, TypedDict
 
@@ -173,11 +173,14 @@ class _Work:
         self.result: dict[str, Any] = {}
 
     def __enter__(self) -> _Work:
-        self._host = self._client.converse()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._channel = Connection(ours.detach(), CHUNK_CAPS)
-        with theirs:
-            self._host.tell(self._request, [self._fd, theirs.fileno()])
+        with ExitStack() as opened:
+            self._host = opened.enter_context(self._client.converse())
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._channel = Connection(ours.detach(), CHUNK_CAPS)
+            opened.callback(self._channel.close)
+            with theirs:
+                self._host.tell(self._request, [self._fd, theirs.fileno()])
+            opened.pop_all()  # from here on they are closed when the work ends
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -234,7 +237,7 @@ def _believed(fault: RuntimeFault) -> RuntimeFault:
     """A runner may reject its artifact or report its model's error; any other claim is not its to make."""
     if isinstance(fault, ArtifactRejected | ModelError):
         return fault
-    return ModelError(fault.message)
+    return ModelError(fault.message, fault.code if isinstance(fault, InvalidSignature) else None)
 
 
 def _map(value: object) -> dict[str, Any]:

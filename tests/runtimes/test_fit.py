@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from runtimes.client import FitReport, HostClient, LoadRequest, Progress
-from runtimes.errors import ArtifactRejected, Cancelled, DeadlineExceeded, ModelError
+from runtimes.errors import ArtifactRejected, Cancelled, DeadlineExceeded, ModelError, ProtocolFault
 from runtimes.limits import MIB, Limits
 from runtimes.trainers import TRAINERS
 from tests.runtimes import hosts
@@ -165,6 +165,16 @@ def test_what_cannot_be_asked_for_is_told(client: HostClient, options: dict[str,
         fit(client, table().drop(columns="value"), **options)
 
     assert fault.value.code == code
+
+
+def test_an_order_that_cannot_be_sent_leaves_nothing_open(client: HostClient) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    for _ in range(10):
+        with pytest.raises(ProtocolFault, match="cannot be sent"):
+            fit(client, b"a,left\n1,yes\n", params={"C": object()})
+
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + 5
 
 
 def long_fit(client: HostClient, **options: Any) -> None:

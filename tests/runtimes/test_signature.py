@@ -8,9 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtimes.errors import ArtifactRejected, InvalidSignature, PoolFull, RuntimeFault, from_message, plain, to_message
+from runtimes.errors import (
+    ArtifactRejected,
+    HostUnavailable,
+    InvalidSignature,
+    ModelError,
+    PoolFull,
+    RuntimeFault,
+    from_message,
+    plain,
+    to_message,
+)
 from runtimes.limits import Limits
+from runtimes.pool import TooLarge
 from runtimes.signature import Field, Signature
+from runtimes.tables import InvalidDataset
+from runtimes.work import _believed
 
 SIGNATURE = Signature(
     "columns",
@@ -66,6 +79,29 @@ def test_a_fault_comes_back_from_its_message(fault: RuntimeFault) -> None:
     back = from_message(to_message(fault))
 
     assert (type(back), back.code, back.message) == (type(fault), fault.code, fault.message)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"), [(InvalidDataset("Line 3 is no CSV."), ModelError), (TooLarge("Too large."), PoolFull)]
+)
+def test_a_fault_of_a_narrower_kind_keeps_its_code(fault: RuntimeFault, kind: type[RuntimeFault]) -> None:
+    back = from_message(to_message(fault))
+
+    assert (type(back), back.code, back.message) == (kind, fault.code, fault.message)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (InvalidDataset("Line 3 is no CSV."), "invalid_dataset"),
+        (InvalidSignature("No inputs."), "invalid_signature"),
+        (HostUnavailable("A claim that is not a runner's."), "model_error"),
+    ],
+)
+def test_a_fits_fault_keeps_its_code_where_a_runner_may_say_so(fault: RuntimeFault, code: str) -> None:
+    believed = _believed(from_message(to_message(fault)))
+
+    assert (type(believed), believed.code) == (ModelError, code)
 
 
 @given(st.dictionaries(st.sampled_from(["kind", "code", "message"]), st.text() | st.integers() | st.none()))
