@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from django.conf import settings
 from django.core.exceptions import (
     BadRequest,
     PermissionDenied,
@@ -28,6 +27,8 @@ from common import errors
 from common.queries import whole_number_asked
 
 log = logging.getLogger(__name__)
+
+LARGEST_JSON_BYTES = 4 << 20
 
 API_PREFIXES = ("/api/", "/v2/", "/models/", "/ping", "/version", "/invocations", "/metrics")
 
@@ -171,12 +172,15 @@ def _allow(exc: Exception, context: dict[str, Any]) -> dict[str, str]:
 
 
 class JsonParser(JSONParser):
-    """JSON that fits in memory; what is nested too deep for the parser is malformed, not a bug."""
+    """JSON that fits in memory, where it takes up to 30 times its text.
+
+    What is nested too deep for the parser is malformed, not a bug.
+    """
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
-        content = stream.read(settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)
-        if len(content) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
-            raise errors.TooLarge(f"A JSON body has at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes.")
+        content = stream.read(LARGEST_JSON_BYTES + 1)
+        if len(content) > LARGEST_JSON_BYTES:
+            raise errors.TooLarge(f"A JSON body has at most {LARGEST_JSON_BYTES} bytes.")
         try:
             return super().parse(io.BytesIO(content), media_type, parser_context)
         except RecursionError as error:
