@@ -1,17 +1,28 @@
 """What a worker does with a prediction that is fetched later."""
 
+import logging
 import time
+from datetime import datetime, timedelta
 
 import orjson
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
 
 from common.errors import Conflict
 from inference import predictions
 from inference.models import AsyncPrediction
-from tenants.models import Job
+from tenants import jobs
+from tenants.models import Job, Tenant, TenantState
+from tenants.scope import tenant_scope
+
+log = logging.getLogger(__name__)
 
 KIND = "inference.predict"
+ANSWERS_KEPT = timedelta(days=7)
+JOBS_KEPT = timedelta(days=30)
+SWEEP_BATCH = 200  # a row holds a whole request and its answer
 
 
 def predict(job: Job) -> None:
@@ -29,3 +40,27 @@ def predict(job: Job) -> None:
     with transaction.atomic():
         asked.save(update_fields=["answer"])
         job.succeed()
+
+
+def sweep() -> int:
+    """Remove, tenant by tenant, answers that waited long enough to be fetched, and old jobs; how many rows went."""
+    removed, now = 0, timezone.now()
+    for tenant in Tenant.objects.exclude(state=TenantState.DELETING):
+        try:
+            with tenant_scope(tenant):
+                removed += _prune_predictions(now - ANSWERS_KEPT) + jobs.prune_ended(now - JOBS_KEPT)
+        except Exception:  # one tenant's rows must not keep the others' from being swept
+            log.exception("sweep_failed", extra={"tenant": tenant.tenant_id})
+    return removed
+
+
+def _prune_predictions(before: datetime) -> int:
+    """Remove predictions asked for before this, unless they still wait, each with its job."""
+    is_open = Exists(Job.objects.open().filter(pk=OuterRef("job_id")))
+    doomed = AsyncPrediction.objects.filter(~is_open, created_at__lt=before).order_by()
+    removed = 0
+    while keys := list(doomed.values_list("pk", "job_id")[:SWEEP_BATCH]):
+        with transaction.atomic():
+            removed += AsyncPrediction.objects.filter(pk__in=[key for key, _ in keys]).delete()[0]
+            removed += Job.objects.filter(pk__in=[job for _, job in keys]).delete()[0]
+    return removed

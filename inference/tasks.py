@@ -17,3 +17,8 @@ def predict_queued(*, version_id: str, model_name: str, body: str, reply_key: st
     lanes.work_queued(
         version_id=version_id, model_name=model_name, body=body, reply_key=reply_key, answer_before=answer_before
     )
+
+
+@shared_task(name="inference.sweep", soft_time_limit=3540, time_limit=3600)
+def sweep() -> int:
+    return execution.sweep()

@@ -8,12 +8,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import celery
 from celery import current_app
 from django.db import DatabaseError, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 RETRY_DELAY = timedelta(seconds=5)
 RENEW_EVERY_S = 5.0
+PRUNE_BATCH = 1_000
 SWEPT_AT_ONCE, SWEPT_OF_A_TENANT = 500, 100
 HINT_LIVES_AT_LEAST = timedelta(minutes=5)  # more than the clocks of two machines may differ
 
@@ -93,6 +95,22 @@ def sweep() -> int:
         Job.objects.filter(pk=job.pk).update(hinted_at=now)
         send_hint(job, max(2 * job.hint_gap(now), HINT_LIVES_AT_LEAST))
     return len(jobs)
+
+
+def prune_ended(before: datetime) -> int:
+    """Remove the current tenant's jobs that ended before this and that no row points at; how many they were.
+
+    A run keeps its job, which holds its state, as long as there is the run.
+    """
+    doomed = Job.objects.filter(tenant=current_tenant(), finished_at__lt=before)
+    for relation in Job._meta.get_fields(include_hidden=True):
+        if relation.auto_created and (relation.one_to_many or relation.one_to_one):
+            owner, column = relation.related_model, relation.field.name  # type: ignore[union-attr]
+            doomed = doomed.exclude(Exists(owner._default_manager.filter(**{column: OuterRef("pk")})))  # type: ignore[union-attr]
+    removed = 0
+    while keys := list(doomed.order_by().values_list("pk", flat=True)[:PRUNE_BATCH]):
+        removed += Job.objects.filter(pk__in=keys).delete()[0]
+    return removed
 
 
 def work_on(job_id: str, work: Callable[[Job], None]) -> None:

@@ -5,6 +5,7 @@ import warnings
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
+from celery.schedules import crontab
 from celery.signals import setup_logging
 from django.conf import settings
 from kombu import Queue
@@ -34,6 +35,7 @@ app.conf.update(
     task_default_queue="default",
     task_queues=[Queue("default"), Queue("inference"), Queue("training")],
     task_routes={
+        "inference.sweep": {"queue": "default"},  # of no hurry, unlike what somebody waits for
         "inference.*": {"queue": "inference"},
         "training.decide_activation": {"queue": "default"},  # takes no time, and must not wait behind fits that do
         "training.*": {"queue": "training"},
@@ -48,6 +50,7 @@ app.conf.update(
         "sweep-jobs": {"task": "tenants.sweep_jobs", "schedule": 5.0, "options": {"expires": 30}},
         "sweep-answers": {"task": "tenants.sweep_answers", "schedule": 3600.0, "options": {"expires": 3600}},
         "sweep-storage": {"task": "models_registry.sweep_storage", "schedule": 600.0, "options": {"expires": 600}},
+        "sweep-predictions": {"task": "inference.sweep", "schedule": crontab(hour="3", minute="17")},
     },
 )
 app.autodiscover_tasks(["tenants", "models_registry", "training", "inference"])
