@@ -3,15 +3,18 @@
 import time
 from typing import Any
 
+from django.conf import settings
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 
 from common.errors import Invalid
+from common.seats import Seats
 from tenants.models import Job, JobState
 
 LONGEST_WAIT_S = 60.0
-LOOK_EVERY_S = 0.2
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
+WAITS = Seats()  # who waits holds a thread of this process and its database connection
 
 
 class ProgressSerializer(serializers.Serializer[Job]):
@@ -62,9 +65,24 @@ def wait_asked(request: Request) -> float:
 
 
 def await_end(job: Job, wait_s: float) -> Job:
-    """The job once it has ended, or as it is after `wait_s` seconds."""
-    deadline = time.monotonic() + wait_s
-    while not job.has_ended and time.monotonic() < deadline:
-        time.sleep(LOOK_EVERY_S)
-        job.refresh_from_db()
+    """The job once it has ended, or as it is after `wait_s` seconds; as it is now where enough others wait already.
+
+    A quarter of the process's threads wait at most, and half of those for one tenant, so that who only waits leaves
+    room for who works.
+    """
+    if job.has_ended or wait_s <= 0:
+        return job
+    most = max(1, settings.WEB_THREADS // 4)
+    with WAITS.seat(job.tenant_id.hex, most_each=min(2, (most + 1) // 2), most=most) as is_seated:
+        if is_seated:
+            _watch(job, time.monotonic() + wait_s)
     return job
+
+
+def _watch(job: Job, deadline: float) -> None:
+    """Look again until the job has ended, ever less often: most jobs end soon or take long."""
+    pause_s = FIRST_PAUSE_S
+    while not job.has_ended and (left_s := deadline - time.monotonic()) > 0:
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
+        job.refresh_from_db()

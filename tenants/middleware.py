@@ -2,15 +2,20 @@
 
 from collections.abc import Callable, Iterator
 
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils.module_loading import import_string
 
+from common.errors import Throttled
 from common.http import error_response, is_api
+from common.seats import Seats
 from tenants.addressing import ENVIRON_KEY, TENANT_ID
 from tenants.authentication import unauthenticated
 from tenants.models import Tenant, TenantState
 from tenants.scope import connection, tenant_scope
 
+COUNTED = "/api/"
+IN_FLIGHT = Seats()  # of this process's threads; a tenant that takes all would stop every other one's requests
 ABOUT_THE_PROCESS = ("/healthz", "/readyz")  # answered without asking the database whose host this is
 
 
@@ -35,6 +40,12 @@ class TenantMiddleware:
         if tenant is None:
             return self.get_response(request)
         request.urlconf = self.tenant_urls
+        if not request.path_info.startswith(COUNTED):
+            return self._answer_in_scope(request, tenant)
+        with IN_FLIGHT.seat(tenant.uuid.hex, most_each=settings.TENANT_REQUESTS_IN_FLIGHT) as is_seated:
+            return self._answer_in_scope(request, tenant) if is_seated else error_response(_too_many(), request)
+
+    def _answer_in_scope(self, request: HttpRequest, tenant: Tenant) -> HttpResponse:
         try:
             with tenant_scope(tenant):
                 response = self.get_response(request)
@@ -48,6 +59,16 @@ class TenantMiddleware:
         if is_api(request):
             return error_response(unauthenticated(request), request)
         raise Http404
+
+
+def _too_many() -> Throttled:
+    most = settings.TENANT_REQUESTS_IN_FLIGHT
+    return Throttled(
+        f"{most} requests of this tenant are being answered by this process, which is as many as it takes at once; "
+        "try again in a moment.",
+        code="too_many_requests",
+        retry_after_s=1,
+    )
 
 
 def chunks_in_scope(tenant: Tenant, chunks: Iterator[bytes]) -> Iterator[bytes]:

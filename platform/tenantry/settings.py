@@ -17,6 +17,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if environment.swi
 PROXY_COUNT = environment.count("PROXY_COUNT", 1 if SECURE_PROXY_SSL_HEADER else 0)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_PROXY_SSL_HEADER is not None
 ROOT_URLCONF = "tenantry.urls"
+CSRF_FAILURE_VIEW = "common.error_pages.csrf_failed"
 WSGI_APPLICATION = "tenantry.wsgi.application"
 APPEND_SLASH = True
 LANGUAGE_CODE = "en"
@@ -153,6 +154,10 @@ CACHES = {
 }
 PREDICTION_LANE = environment.one_of("PREDICTION_LANE", ("direct", "queue"), "direct" if MODELS_SOCKET else "queue")
 PREDICTION_DEADLINE_S = float(environment.positive("PREDICTION_DEADLINE_S", 30))
+
+# --- how much a process does at once ---------------------------------------------------------------------------------
+WEB_THREADS = environment.positive("WEB_THREADS", 4)
+TENANT_REQUESTS_IN_FLIGHT = environment.positive("TENANT_REQUESTS_IN_FLIGHT", max(2, WEB_THREADS // 2))
 
 # --- work that goes on after the answer -----------------------------------------------------------------------------
 BROKER_URL = environment.broker_url(default=REDIS_URL)

@@ -214,7 +214,7 @@ def test_a_job_that_waits_long_is_hinted_at_ever_more_rarely(acme: Tenant, monke
     job, lives = make(acme, hinted_at=timezone.now()), []
     clock = [job.created_at]
     monkeypatch.setattr(jobs, "send_hint", lambda job, life: lives.append((clock[0], life)))
-    monkeypatch.setattr(jobs.timezone, "now", lambda: clock[0])
+    monkeypatch.setattr("tenants.jobs.timezone.now", lambda: clock[0])
 
     for _ in range(720):  # an hour of a sweep each 5 s
         clock[0] += timedelta(seconds=5)
@@ -229,7 +229,7 @@ def test_a_job_that_waits_long_is_hinted_at_ever_more_rarely(acme: Tenant, monke
 
 def test_a_repeated_hint_expires_and_the_first_does_not(acme: Tenant, monkeypatch: Any) -> None:
     sent: list[Any] = []
-    monkeypatch.setattr(jobs.current_app, "send_task", lambda kind, **options: sent.append(options["expires"]))
+    monkeypatch.setattr("tenants.jobs.current_app.send_task", lambda kind, **options: sent.append(options["expires"]))
     job = make(acme)
 
     jobs.send_hint(job)

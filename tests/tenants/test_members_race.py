@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from common.errors import Conflict
-from tenants import services
+from tenants import audit, services
 from tenants.models import Tenant, User
 
 
@@ -35,7 +35,7 @@ def email(committed_tenant: Tenant) -> Iterator[str]:
 @pytest.fixture
 def slow_first(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
     """Holds whoever is called `first` just before the end of its transaction: (is there, may go on)."""
-    arrived, go_on, record = threading.Event(), threading.Event(), services.audit.record
+    arrived, go_on, record = threading.Event(), threading.Event(), audit.record
 
     def held_record(**said: Any) -> Any:
         if said["actor"] == "first":
@@ -43,7 +43,7 @@ def slow_first(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, thread
             go_on.wait(20)
         return record(**said)
 
-    monkeypatch.setattr(services.audit, "record", held_record)
+    monkeypatch.setattr(audit, "record", held_record)
     return arrived, go_on
 
 

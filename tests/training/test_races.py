@@ -16,8 +16,9 @@ AT_ONCE = 4
 
 
 @pytest.fixture
-def client(committed_tenant, client_for):
+def client(committed_tenant, client_for, settings):
     """A client of a tenant whose rows other threads see."""
+    settings.TENANT_REQUESTS_IN_FLIGHT = AT_ONCE
     return client_for(committed_tenant)
 
 
