@@ -23,6 +23,7 @@ PAGES = {
     400: ("bad_request", "This request cannot be read", "The address or the form was not what this site expects."),
     403: ("denied", "You may not see this", "Your account does not open this page."),
     404: ("not_found", "There is nothing here", "The address may be mistyped, or what was here is gone."),
+    413: ("too_large", "This is more than fits", "The files are larger than this tenant may upload."),
     503: ("unavailable", "A part of the platform is away", "Try again in a moment."),
     500: ("internal_error", "Something broke on our side", "The request has been logged; try again later."),
 }

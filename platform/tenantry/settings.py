@@ -68,6 +68,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "models_registry.upload_pages.UploadPagesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -138,9 +139,9 @@ if STATIC_STORAGE == "s3":
         "OPTIONS": S3_OPTIONS | {"location": "static", "querystring_auth": False, "default_acl": None},
     }
 FILE_UPLOAD_TEMP_DIR = environment.folder("UPLOAD_TEMP_DIR", VAR / "tmp")
-FILE_UPLOAD_HANDLERS = ["models_registry.spooling.SpoolingUploadHandler"]
+FILE_UPLOAD_HANDLERS = ["common.uploads.RefusingUploadHandler"]  # the views that take files bring their own
 DATA_UPLOAD_MAX_MEMORY_SIZE = 32 << 20
-DATA_UPLOAD_MAX_NUMBER_FILES = 2000
+DATA_UPLOAD_MAX_NUMBER_FILES = 501  # a version's 500 and its metadata
 BLOB_CACHE_ROOT = env.str("BLOB_CACHE_ROOT", default="") or str(VAR / "cache")
 BLOB_CACHE_BYTES = environment.positive("BLOB_CACHE_BYTES", 20 << 30)
 DATASET_MAX_BYTES = environment.positive("DATASET_MAX_BYTES", 1 << 30)
