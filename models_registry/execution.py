@@ -2,6 +2,7 @@
 
 import logging
 import os
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 INSPECT = "models_registry.inspect"
 INSPECT_ATTEMPTS = 10
+ONE_AT_A_TIME = timedelta(seconds=1)  # a tenant's inspections: what hangs must not hold every worker
 STAGES = {"fetching": 5.0, "recognising": 20.0, "loading": 40.0, "predicting a sample": 80.0}
 MAX_STAGES = 30
 DEATHS_ALLOWED = 2  # a runner that dies three times in a row dies of its artifact
@@ -35,6 +37,9 @@ def inspect(job: Job) -> None:
     Raises:
         Unavailable: the model host or the storage is away; the job may be tried again.
     """
+    if Job.objects.ahead_of(job).exists():
+        job.postpone(ONE_AT_A_TIME)
+        return
     version = ModelVersion.objects.select_related("bundle", "model").filter(pk=job.object_id).first()
     if version is None or not version.begin_inspection():
         job.succeed()

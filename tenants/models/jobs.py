@@ -45,6 +45,13 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Due and queued, or abandoned by a worker whose lease ran out."""
         return self.filter(Q(state=JobState.QUEUED, due_at__lte=at) | Q(state=JobState.RUNNING, lease_until__lt=at))
 
+    def ahead_of(self, job: "Job") -> Self:
+        """Jobs of the same tenant and kind that a worker began before this one, and still holds."""
+        running = self.filter(
+            tenant=job.tenant_id, kind=job.kind, state=JobState.RUNNING, lease_until__gt=timezone.now()
+        )
+        return running.filter(Q(started_at__lt=job.started_at) | Q(started_at=job.started_at, pk__lt=job.pk))
+
     def unheard(self, at: datetime) -> Self:
         """Claimable, but no hint of it was sent lately; what lately is grows with the age (`Job.hint_gap`)."""
         age = ExpressionWrapper(Value(at) - F("created_at"), output_field=DurationField())
@@ -164,6 +171,16 @@ class Job(models.Model):
     def release(self, delay: timedelta) -> None:
         """Give the job back for a later attempt; the last attempt's reason is then the one it fails with."""
         self._while_held(state=JobState.QUEUED, lease_until=None, due_at=timezone.now() + delay, hinted_at=None)
+
+    def postpone(self, delay: timedelta) -> None:
+        """Give the job back untouched: this was no attempt."""
+        self._while_held(
+            state=JobState.QUEUED,
+            attempts=self.attempts - 1,
+            lease_until=None,
+            due_at=timezone.now() + delay,
+            hinted_at=None,
+        )
 
     def cancel(self) -> None:
         """End because somebody asked; its worker notices at its next renewal.

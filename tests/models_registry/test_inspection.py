@@ -274,3 +274,14 @@ def test_a_failure_of_ours_ends_in_a_rejection_and_not_in_waiting_for_ever(
 
     assert (job.state, job.error_code) == (JobState.FAILED, "internal_error")
     assert (version.state, version.rejection_code) == ("rejected", "inspection_failed")
+
+
+def test_a_tenants_inspections_wait_for_one_another(model_host: str, upload: Upload) -> None:
+    first, second = upload(classifier()), upload(classifier()[:-1] + b".")
+    held = first.inspection_job
+    assert held is not None
+    held.claim("elsewhere")
+    job = inspected(second)
+    assert (second.state, job.state, job.attempts) == ("pending", JobState.QUEUED, 0)
+    held.succeed()
+    assert inspected(second).state == JobState.SUCCEEDED
