@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from inference.decoding import FORMS
 from inference.serializers import AsyncPredictionSerializer
 from tenants.operations import ANYWHERE, IDEMPOTENCY_KEY, refusals
 from tenants.serializers import NAME_SCHEMA
@@ -37,6 +38,7 @@ REQUEST: dict[str, Any] = {
         "deadline_ms": {"type": "number", "minimum": 0, "exclusiveMinimum": True, "nullable": True},
     },
     "additionalProperties": False,
+    "oneOf": [{"required": [form]} for form in FORMS],
 }
 ANSWER: dict[str, Any] = {
     "type": "object",

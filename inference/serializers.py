@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from inference.models import AsyncPrediction
 from models_registry.serializers import StorableField
 from tenants.job_api import JobSerializer
 from tenants.serializers import LARGEST_INT, PatternField, Strict
+
+LIST: dict[str, Any] = {"type": "array", "items": {}}
 
 
 class AsyncPredictionSerializer(JobSerializer):
@@ -21,12 +24,17 @@ def prediction_body(prediction: AsyncPrediction) -> dict[str, Any]:
     return {**JobSerializer(prediction.job).data, "answer": prediction.answer}
 
 
+@extend_schema_field({"anyOf": [{"type": kind} for kind in ("string", "number", "boolean", "object")] + [LIST]})
+class TruthField(StorableField):
+    """Any JSON value but null."""
+
+
 class FeedbackSerializer(Strict):
     """id: of a prediction. row: counted from 0. truth: any JSON value but null."""
 
     id = PatternField(r"^[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\Z")
     row = serializers.IntegerField(min_value=0, max_value=LARGEST_INT, default=0)
-    truth = StorableField()
+    truth = TruthField()
 
     def service_arguments(self) -> dict[str, Any]:
         """The keyword arguments of `services.give_feedback`."""

@@ -15,6 +15,22 @@ from tenants.serializers import NAME, NameField, PatternField, Strict
 Fault = Callable[[Any], str | None]
 TAGS = {"type": "object", "additionalProperties": {"type": "string"}}
 METRICS = {"type": "object", "additionalProperties": {"type": "number"}}
+LIST_OR_OBJECT = {"oneOf": [{"type": "array", "items": {}, "minItems": 1}, {"type": "object", "minProperties": 1}]}
+METADATA = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "metrics": METRICS,
+        "params": {"type": "object"},
+        "description": {"type": "string", "maxLength": MAX_TEXT_CHARS},
+        "tags": TAGS,
+        "signature": {"type": "object", "description": "Where inspection would guess wrong: layout, inputs, outputs."},
+        "input_example": LIST_OR_OBJECT | {"description": "A list of rows, or an object of columns."},
+        "labels": {"type": "array", "items": {"type": "string"}, "minItems": 1, "description": "Names of the classes."},
+        "architecture": LIST_OR_OBJECT | {"description": "Layers, for a file that holds a state_dict alone."},
+        "library_set": {"type": "string", "minLength": 1, "maxLength": 100},
+    },
+}
 
 
 class StorableField(serializers.JSONField):
@@ -169,14 +185,16 @@ class VersionChangeSerializer(Strict):
     metrics = MetricsField(required=False)
 
 
-class UploadSerializer(serializers.Serializer[Any]):
+@extend_schema_field(METADATA)
+class MetadataField(serializers.JSONField):
+    """What is declared beside the files; `metadata.parse_metadata` reads it."""
+
+
+class UploadSerializer(Strict):
     """A multipart upload. A path in a file's name makes a folder."""
 
     file = serializers.ListField(child=serializers.FileField(), min_length=1)
-    metadata = serializers.JSONField(
-        required=False,
-        help_text="metrics, params, description, tags, signature, input_example, labels, architecture, library_set",
-    )
+    metadata = MetadataField(required=False)
 
 
 class FileSerializer(serializers.ModelSerializer[BundleFile]):
@@ -238,6 +256,8 @@ class AliasSerializer(serializers.ModelSerializer[Alias]):
 
 class ActivateBestSerializer(Strict):
     """Exactly one of model and task. dataset: compare only metrics measured on it (`name` or `name@digest`)."""
+
+    also = {"oneOf": [{"required": ["model"]}, {"required": ["task"]}]}
 
     model = NameField(required=False)
     task = serializers.CharField(required=False, max_length=40)

@@ -118,7 +118,7 @@ class OperationSchema(AutoSchema):
     def _map_serializer(self, serializer: Any, direction: Any, bypass_extensions: bool = False) -> Any:
         schema = super()._map_serializer(serializer, direction, bypass_extensions)  # type: ignore[no-untyped-call]
         if direction == "request" and isinstance(serializer, Strict):
-            schema["additionalProperties"] = False
+            schema |= {"additionalProperties": False, **serializer.also}
         return schema
 
     def _get_serializer_field_meta(self, field: Any, direction: Any) -> Any:

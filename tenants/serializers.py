@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django.http import QueryDict
 from django.utils import timezone
@@ -26,7 +26,11 @@ class Strict(serializers.Serializer[Any]):
 
     A field that may not be there is an error, rather than a change that silently does not happen; so is a number where
     a text belongs, or a text where a number does, which DRF would convert.
+
+    also: what a schema says of the whole body beside its fields, for the OpenAPI document; `validate` checks it.
     """
+
+    also: ClassVar[Mapping[str, Any]] = {}
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
@@ -158,9 +162,11 @@ class NewTokenSerializer(TokenSerializer):
 class TokenRequestSerializer(Strict):
     """A token to issue; without `expires_in` and `expires_at` it does not expire."""
 
+    also = {"not": {"required": ["expires_in", "expires_at"]}}
+
     name = serializers.CharField(max_length=100)
     scopes = serializers.ListField(
-        child=serializers.ChoiceField(choices=Scope.choices), allow_empty=False, max_length=len(Scope)
+        child=serializers.ChoiceField(choices=Scope.choices), min_length=1, max_length=len(Scope)
     )
     expires_in = PatternField(LENGTH_OF_TIME, required=False, help_text="A length of time such as 90d.")
     expires_at = serializers.DateTimeField(required=False)

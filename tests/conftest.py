@@ -80,6 +80,36 @@ def model_host() -> Iterator[str]:
     host.wait(20)
 
 
+@pytest.fixture(scope="module")
+def furnished(
+    django_db_setup: None, django_db_blocker: Any, model_host: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    """A tenant of this module alone with one of everything (`tests.furnished`), committed; deleted after."""
+    from django.conf import settings
+    from django.db import connection
+
+    from tenants import services
+    from tenants.models import ApiToken
+    from tenants.scope import tenant_scope
+    from tests.furnished import TENANT_ID, Furnished, furnish
+
+    folder = tmp_path_factory.mktemp("furnished")
+    with pytest.MonkeyPatch.context() as patch, django_db_blocker.unblock():
+        patch.setattr(settings, "BLOB_CACHE_ROOT", str(folder / "cache"))
+        patch.setattr(settings, "FILE_UPLOAD_TEMP_DIR", str(folder / "uploads"))
+        made = services.provision_tenant(
+            tenant_id=TENANT_ID, name=TENANT_ID, admin_email=f"admin@{TENANT_ID}.test", actor="tests"
+        )
+        with tenant_scope(made.tenant):
+            values = furnish(made.tenant)
+        operator, secret = ApiToken.mint(name="tests", scopes=["admin"], all_tenants=True)
+        yield Furnished(made.tenant, made.token, secret, values)
+        connection.set_schema_to_public()  # type: ignore[attr-defined]
+        operator.delete()
+        services.delete_tenant(tenant=made.tenant, confirm=TENANT_ID, actor="tests")
+        connection.close()
+
+
 @pytest.fixture
 def client_for() -> Callable[..., Any]:
     """`client_for(tenant, *scopes)`: a client below the tenant's address with a fresh token."""

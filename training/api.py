@@ -287,7 +287,7 @@ class RunLogsView(APIView):
 class RunComparisonView(APIView):
     """Runs side by side."""
 
-    @extend_schema(responses=ComparisonSerializer, parameters=[IDS])
+    @extend_schema(responses={200: ComparisonSerializer, 404: REFUSED}, parameters=[IDS])
     def get(self, request: Request) -> Response:
         """Compare the runs in `ids`, which are parted by commas."""
         ids = _ids(request)

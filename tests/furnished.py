@@ -1,0 +1,96 @@
+"""A tenant with one of everything, for tests that walk over the whole API."""
+
+import io
+import pickle
+from dataclasses import dataclass
+from typing import Any
+
+from tests.inference.conftest import fitted
+from tests.training.conftest import customers
+
+TENANT_ID = "furnished"
+
+
+@dataclass(frozen=True)
+class Furnished:
+    """The tenant, a token of each surface, and what its things are called in paths, by the parameters' names."""
+
+    tenant: Any
+    token: str
+    operator_token: str
+    values: dict[str, Any]
+
+    def path_values(self, path: str) -> dict[str, Any]:
+        """The same for this path: a dataset's name is not a model's."""
+        return self.values | ({"name": "customers"} if "/datasets" in path else {})
+
+
+def furnish(tenant: Any) -> dict[str, Any]:
+    """Make one of everything in the tenant in scope; what it is called in paths."""
+    from tenants.models import ApiToken, Membership
+
+    version = _ready_version()
+    return {
+        "tenant_id": tenant.tenant_id,
+        "name": "churn",
+        "number": version.number,
+        "alias": "champion",
+        "path": "model.pkl",
+        "digest": _dataset().digest,
+        "run_id": str(_run().pk),
+        "prediction_id": str(_prediction(tenant, version).pk),
+        "member_id": Membership.objects.get(tenant=tenant).pk,
+        "token_id": str(ApiToken.objects.get(tenant=tenant).pk),
+    }
+
+
+def _ready_version() -> Any:
+    from models_registry import execution, services
+    from models_registry.blobs import IncomingFile
+    from models_registry.metadata import parse_metadata
+
+    files = [IncomingFile("model.pkl", io.BytesIO(pickle.dumps(fitted())))]
+    metadata = parse_metadata({"metrics": {"auc": 0.9}, "tags": {"team": "a"}})
+    version = services.register_version(model_name="churn", files=files, metadata=metadata, actor="tests", create=True)
+    job = version.inspection_job
+    assert job is not None
+    job.claim("tests")
+    execution.inspect(job)
+    version.refresh_from_db()
+    assert version.is_ready, version.rejection_reason
+    services.activate(version=version, actor="tests")
+    services.set_alias(version=version, name="champion", actor="tests")
+    return version
+
+
+def _dataset() -> Any:
+    from training import services
+
+    table = customers(40)
+    version, _ = services.upload_dataset(
+        name="customers", file=io.BytesIO(table), size_bytes=len(table), file_name="customers.csv", actor="tests"
+    )
+    return version
+
+
+def _run() -> Any:
+    """A run that has ended, with a metric."""
+    from django.utils import timezone
+
+    from training import services
+    from training.models import RunMetric
+    from training.run_requests import RunRequest
+
+    asked = RunRequest("logistic_regression", dataset="customers", target="left", model="churn", experiment="first")
+    run = services.submit_run(request=asked, actor="tests")
+    services.cancel_run(run=run, actor="tests")
+    RunMetric.objects.create(run=run, key="auc", value=0.9, step=1, at=timezone.now())
+    return run
+
+
+def _prediction(tenant: Any, version: Any) -> Any:
+    from inference.models import AsyncPrediction
+    from tenants.models import Job, JobState
+
+    job = Job.objects.create(tenant=tenant, kind="inference.predict", object_id="tests", state=JobState.CANCELLED)
+    return AsyncPrediction.objects.create(job=job, version=version, model_name="churn", request={})
