@@ -119,6 +119,7 @@ class Tenant:
             version = self.get(f"models/{model}/versions/{number}", wait=30)
             if version["state"] in ("ready", "rejected"):
                 return version
+            time.sleep(0.2)  # a platform with many waiting answers at once
 
     def watch(self, path: str, show: Callable[[float, str], None]) -> dict[str, Any]:
         """The job at a path once it has ended, its progress shown as it changes."""

@@ -118,7 +118,6 @@ S3_OPTIONS = {
     "secret_key": env.str("AWS_SECRET_ACCESS_KEY", default="") or None,
     "endpoint_url": environment.web_address("AWS_S3_ENDPOINT_URL"),
     "region_name": env.str("AWS_S3_REGION_NAME", default="") or None,
-    "default_acl": "private",
     "querystring_auth": True,
     "file_overwrite": True,
 }
@@ -157,7 +156,7 @@ PREDICTION_LANE = environment.one_of("PREDICTION_LANE", ("direct", "queue"), "di
 PREDICTION_DEADLINE_S = float(environment.positive("PREDICTION_DEADLINE_S", 30))
 
 # --- how much a process does at once ---------------------------------------------------------------------------------
-WEB_THREADS = environment.positive("WEB_THREADS", 4)
+WEB_THREADS = environment.positive("WEB_THREADS", 16)
 TENANT_REQUESTS_IN_FLIGHT = environment.positive("TENANT_REQUESTS_IN_FLIGHT", max(2, WEB_THREADS // 2))
 
 # --- work that goes on after the answer -----------------------------------------------------------------------------
