@@ -34,7 +34,7 @@ def test_a_queued_request_is_answered_on_its_own_list(acme, serving):
     lanes.valkey().delete(KEY)
     with tenant_scope(acme):
         work(serving, answer_before=time.time() + 20)
-    _, reply = lanes.valkey().blpop([KEY], timeout=1)
+    reply = replied()
     assert orjson.loads(reply)["predictions"] == ["yes", "no"]
     assert lanes.valkey().ttl(KEY) < 0  # the list went with its only element
 
@@ -52,7 +52,7 @@ def test_a_worker_that_breaks_still_answers(acme, serving):
         serving.signature = None  # what no ready version has: a bug of ours
         serving.save()
         work(serving, answer_before=time.time() + 20)
-    _, reply = lanes.valkey().blpop([KEY], timeout=1)
+    reply = replied()
     with pytest.raises(Unavailable):
         lanes._opened(reply)
 
@@ -67,6 +67,13 @@ def test_a_reply_may_take_longer_than_the_clients_own_patience():
 def test_nobody_waits_past_the_deadline(acme, serving):
     with tenant_scope(acme), pytest.raises(TimedOut):
         lanes.answer(Route("churn", serving, "queue"), ROWS, time.monotonic() + 0.3)
+
+
+def replied():
+    """What the worker answered."""
+    found = lanes.valkey().blpop([KEY], timeout=1)
+    assert found is not None
+    return found[1]
 
 
 def work(version, answer_before):
