@@ -6,6 +6,7 @@ from typing import Any
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer2, OpenApiYamlRenderer
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from drf_spectacular.views import SpectacularAPIView
 from rest_framework.request import Request
@@ -91,14 +92,15 @@ def _add_request_id(answers: Iterable[dict[str, Any]]) -> None:
 
 
 class SchemaView(SpectacularAPIView):
-    """The OpenAPI document of the surface that it is asked on: JSON, or YAML with `?format=yaml`."""
+    """The OpenAPI document of the surface that it is asked on: JSON, or YAML to who accepts only that."""
 
     permission_classes = (IsKnown,)
     renderer_classes = (OpenApiJsonRenderer2, OpenApiYamlRenderer)  # type: ignore[assignment]
     generator_class = SurfaceGenerator
 
-    @extend_schema(exclude=True)
+    @extend_schema(operation_id="schema_retrieve", responses={200: OpenApiTypes.OBJECT})
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """This document."""
         self.urlconf = getattr(request, "urlconf", None)
         response: Response = super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
         return response

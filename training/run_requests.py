@@ -30,7 +30,7 @@ class Validation(BaseModel):
 
     kind: Literal["holdout", "none"] = "holdout"
     fraction: float = Field(default=0.2, ge=0.01, le=0.9)
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
 
 
 class ActivateIf(BaseModel):

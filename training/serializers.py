@@ -3,13 +3,14 @@
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
+from pydantic import BaseModel
 from rest_framework import serializers
 
 from tenants.job_api import JobErrorSerializer, ProgressSerializer
 from tenants.models import JobState
 from tenants.serializers import NameField, Strict
 from training.models import Dataset, DatasetVersion, Run, RunMetric
-from training.run_requests import RunRequest
+from training.run_requests import ActivateIf, RunRequest, Validation
 
 
 class DatasetUploadSerializer(Strict):
@@ -85,6 +86,32 @@ class TrainersSerializer(serializers.Serializer[Any]):
     next = serializers.CharField(allow_null=True)
 
 
+def described(kind: type[BaseModel]) -> dict[str, Any]:
+    """A pydantic model's JSON Schema in the words of OpenAPI 3.0, which has `nullable` instead of a null type."""
+    schema = kind.model_json_schema()
+    properties = {name: _without_null(told) for name, told in schema["properties"].items()}
+    return {key: schema[key] for key in ("type", "required") if key in schema} | {
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _without_null(told: dict[str, Any]) -> dict[str, Any]:
+    plain = {key: value for key, value in told.items() if key not in ("title", "anyOf") and value is not None}
+    kinds = [kind for kind in told.get("anyOf", ()) if kind.get("type") != "null"]
+    return plain | (kinds[0] | {"nullable": True} if kinds else {})
+
+
+@extend_schema_field(described(Validation))
+class ValidationField(serializers.DictField):
+    """How a run's model is judged; `run_requests.check` reads it."""
+
+
+@extend_schema_field(described(ActivateIf))
+class ActivateIfField(serializers.DictField):
+    """By what a run's version must beat the one that serves; `run_requests.check` reads it."""
+
+
 class RunRequestSerializer(Strict):
     """A run to be carried out. digest: of a version of the dataset, the newest one if it is left out."""
 
@@ -92,10 +119,10 @@ class RunRequestSerializer(Strict):
     dataset = serializers.CharField(max_length=100)
     digest = serializers.CharField(max_length=64, required=False)
     target = serializers.CharField(max_length=250, trim_whitespace=False)
-    params = serializers.DictField(required=False)
-    validation = serializers.DictField(required=False)
+    params = serializers.DictField(required=False, help_text="As the trainer's own schema in `trainers` has them.")
+    validation = ValidationField(required=False)
     model = NameField()
-    activate_if = serializers.DictField(required=False, allow_null=True, allow_empty=False)
+    activate_if = ActivateIfField(required=False, allow_null=True, allow_empty=False)
     experiment = serializers.CharField(max_length=250, required=False)
 
     def run_request(self) -> RunRequest:
