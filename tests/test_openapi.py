@@ -178,7 +178,8 @@ def depends(case: Any) -> bool:
     if (case.method, case.path) in DEPENDING or "cursor" in (case.query or {}):
         return True
     body = case.body if isinstance(case.body, dict) else {}
-    return any("" in (body.get(name) or {}) for name in ("tags", "metrics"))  # OpenAPI 3.0 has no word for keys
+    named = [body[name] for name in ("tags", "metrics") if isinstance(body.get(name), dict)]
+    return any("" in names for names in named)  # OpenAPI 3.0 has no word for what a key may be
 
 
 def operations(surface: str) -> Iterator[tuple[str, dict[str, Any]]]:
