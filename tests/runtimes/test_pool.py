@@ -178,8 +178,8 @@ def test_a_tenant_over_its_share_evicts_its_own(small_pool: HostClient, weighty:
     small_pool.clear()
     small_pool.runner("other", weighty(1, "globex"))
 
-    for key in ("a", "b", "c"):
-        small_pool.runner(key, weighty(8, "acme"))
+    for key in ("a", "b", "c"):  # two fit into the share and three do not, whether a runner itself takes 4 MiB or 10
+        small_pool.runner(key, weighty(11, "acme"))
 
     assert "other" in resident(small_pool)
     assert "a" not in resident(small_pool)
