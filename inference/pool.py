@@ -75,7 +75,7 @@ class ModelPool(BaseCache):
         return self.client.resident(key)
 
     def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        """Whether a runner holds `key`; asking counts as use."""
+        """Whether a runner holds `key`; runners have no time to live that could be prolonged."""
         return self.client.resident(key)
 
     def delete(self, key: str, version: int | None = None) -> bool:

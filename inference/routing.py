@@ -1,14 +1,14 @@
 """Which version answers a request: the one that serves, or the one the request names."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from common.errors import Conflict, Invalid, Malformed, NotFound
 from models_registry.models import Deployment, ModelVersion, RegisteredModel, is_name
+from models_registry.selection import metric_value
 from tenants.scope import current_tenant
 
-SELECTORS = ("version", "alias", "select")
 METRICS = ("metrics_reported", "metrics_measured")
 
 
@@ -24,6 +24,8 @@ class Route:
 def route(model_name: str | None, body: Mapping[str, Any]) -> Route:
     """The version for this model (or the tenant's default model) and the selectors in the body; one query when warm.
 
+    body: checked by `bodies.parse`, so each selector is of its type.
+
     Raises:
         NotFound: no such model, version or alias.
         Conflict: nothing serves, or the version named is not ready.
@@ -36,7 +38,7 @@ def route(model_name: str | None, body: Mapping[str, Any]) -> Route:
     if not named:
         return _serving(name)
     model = _model(name)
-    version = {"version": _by_number, "alias": _by_alias, "select": _by_metric}[named[0]](model, body[named[0]])
+    version = SELECTORS[named[0]](model, body[named[0]])
     if not version.is_ready:
         raise Conflict(f"Version {version.number} of {name} is {version.state}, not ready.", code="version_not_ready")
     return Route(name, version, None)
@@ -74,8 +76,8 @@ def _model(name: str) -> RegisteredModel:
     return model
 
 
-def _by_number(model: RegisteredModel, number: Any) -> ModelVersion:
-    if not isinstance(number, int) or number < 1:
+def _by_number(model: RegisteredModel, number: int) -> ModelVersion:
+    if number < 1:
         raise Invalid("A version is a whole number above zero.", fields={"version": str(number)[:40]})
     version = model.versions.select_related("bundle").filter(number=min(number, 2**31 - 1)).first()
     if version is None:
@@ -83,27 +85,34 @@ def _by_number(model: RegisteredModel, number: Any) -> ModelVersion:
     return version
 
 
-def _by_alias(model: RegisteredModel, name: Any) -> ModelVersion:
+def _by_alias(model: RegisteredModel, name: str) -> ModelVersion:
     aliases = model.aliases.select_related("version__bundle").filter(name=name)
-    alias = aliases.first() if isinstance(name, str) and is_name(name) else None
+    alias = aliases.first() if is_name(name) else None
     if alias is None:
-        raise NotFound(f"{model.name} has no alias '{str(name)[:100]}'.")
+        raise NotFound(f"{model.name} has no alias '{name[:100]}'.")
     return alias.version
 
 
-def _by_metric(model: RegisteredModel, select: Any) -> ModelVersion:
-    if not isinstance(select, Mapping) or not isinstance(select.get("metric"), str):
+def _by_metric(model: RegisteredModel, select: Mapping[str, Any]) -> ModelVersion:
+    if not isinstance(select.get("metric"), str):
         raise Invalid('select is {"metric": name, "direction": "max" or "min"}.', fields={"select": "metric"})
     direction = select.get("direction", "max")
     if direction not in ("max", "min"):
         raise Invalid("direction is max or min.", fields={"select.direction": str(direction)[:40]})
     metric = select["metric"]
     scored = [
-        (float(value), number)
+        (value, number)
         for number, reported, measured in model.versions.ready().values_list("number", *METRICS)
-        if isinstance(value := measured.get(metric, reported.get(metric)), int | float)
+        if (value := metric_value(measured.get(metric, reported.get(metric)))) is not None
     ]
     if not scored:
         raise Conflict(f"No ready version of {model.name} has the metric '{metric[:100]}'.", code="no_such_metric")
     sign = 1 if direction == "max" else -1
     return _by_number(model, max(scored, key=lambda entry: (sign * entry[0], entry[1]))[1])
+
+
+SELECTORS: Mapping[str, Callable[[RegisteredModel, Any], ModelVersion]] = {
+    "version": _by_number,
+    "alias": _by_alias,
+    "select": _by_metric,
+}

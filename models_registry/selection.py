@@ -96,11 +96,18 @@ def choose(versions: QuerySet[ModelVersion], *, metric: str, direction: str, dat
 
 def _candidate(version: ModelVersion, metric: str, active: set[Any]) -> Candidate | None:
     is_measured = metric in version.metrics_measured
-    value = version.metrics.get(metric)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    value = metric_value(version.metrics.get(metric))
+    if value is None:
         return None
     dataset = _dataset(version.measured_on) if is_measured else ""
-    return Candidate(version, float(value), is_measured, dataset, version.pk in active)
+    return Candidate(version, value, is_measured, dataset, version.pk in active)
+
+
+def metric_value(kept: Any) -> float | None:
+    """What is kept of a metric as a number to compare by; None where it is none, or not a finite one."""
+    if isinstance(kept, bool) or not isinstance(kept, int | float) or not math.isfinite(kept):
+        return None
+    return float(kept)
 
 
 def _dataset(measured_on: Mapping[str, str]) -> str:
