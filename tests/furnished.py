@@ -5,7 +5,7 @@ import pickle
 from dataclasses import dataclass
 from typing import Any
 
-from tests.inference.conftest import fitted
+from tests.inference.conftest import fitted, inspected
 from tests.training.conftest import customers
 
 TENANT_ID = "furnished"
@@ -45,19 +45,14 @@ def furnish(tenant: Any) -> dict[str, Any]:
 
 
 def _ready_version() -> Any:
-    from models_registry import execution, services
+    from models_registry import services
     from models_registry.blobs import IncomingFile
     from models_registry.metadata import parse_metadata
 
     files = [IncomingFile("model.pkl", io.BytesIO(pickle.dumps(fitted())))]
     metadata = parse_metadata({"metrics": {"auc": 0.9}, "tags": {"team": "a"}})
     version = services.register_version(model_name="churn", files=files, metadata=metadata, actor="tests", create=True)
-    job = version.inspection_job
-    assert job is not None
-    job.claim("tests")
-    execution.inspect(job)
-    version.refresh_from_db()
-    assert version.is_ready, version.rejection_reason
+    inspected(version)
     services.activate(version=version, actor="tests")
     services.set_alias(version=version, name="champion", actor="tests")
     return version

@@ -18,10 +18,22 @@ def fitted(yes: str = "yes", no: str = "no") -> LogisticRegression:
     return LogisticRegression().fit(rows, np.where(rows[:, 0] > 0, yes, no))
 
 
+def inspected(version: Any) -> Any:
+    """The version, ready: its inspection done here and now, as a worker would do it."""
+    from models_registry import execution
+
+    job = version.inspection_job
+    job.claim("tests")
+    execution.inspect(job)
+    version.refresh_from_db()
+    assert version.is_ready, version.rejection_reason
+    return version
+
+
 @pytest.fixture
 def ready_version(model_host: str) -> Callable[..., Any]:
     """`ready_version(tenant, model_name, estimator)`: a version that has been inspected."""
-    from models_registry import execution, services
+    from models_registry import services
     from models_registry.blobs import IncomingFile
 
     def make(tenant: Any, model_name: str, estimator: Any, **options: Any) -> Any:
@@ -30,13 +42,7 @@ def ready_version(model_host: str) -> Callable[..., Any]:
             version = services.register_version(
                 model_name=model_name, files=[file], actor="tests", create=True, **options
             )
-            job = version.inspection_job
-            assert job is not None
-            job.claim("tests")
-            execution.inspect(job)
-            version.refresh_from_db()
-            assert version.is_ready, version.rejection_reason
-            return version
+            return inspected(version)
 
     return make
 
