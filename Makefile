@@ -26,7 +26,7 @@ demo: install ## Start the platform, show what it does over HTTP, stop it
 	@exec $(STACK) run --var "$(VAR)" -- $(BIN)/python -m clients.demo
 
 test: install ## Run every test, on servers of their own
-	@exec $(BIN)/pytest
+	@exec $(BIN)/pytest -n 2 --dist loadfile
 
 check: install ## Check style, types, imports and migrations, then run every test
 	$(BIN)/ruff format --check .
@@ -36,7 +36,7 @@ check: install ## Check style, types, imports and migrations, then run every tes
 	$(BESIDE_SERVERS) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(MAKE) test
 
-LOCK_OPTIONS := --strip-extras --no-emit-find-links --no-emit-index-url --no-emit-trusted-host --extra dev
+LOCK_OPTIONS := --strip-extras --no-emit-find-links --no-emit-index-url --no-emit-trusted-host --extra boosting --extra dev
 
 lock: install ## Write requirements.txt from pyproject.toml
 	@# What is locked already stays as it is, unless pyproject.toml or UPGRADE=1 asks for another version.

@@ -259,7 +259,7 @@ def test_runs_are_compared_side_by_side(acme, scientist, dataset):
 
 
 @pytest.mark.parametrize(
-    ("ids", "status"), [("", 422), ("x,y", 422), (str(uuid.uuid4()), 422), (f"{uuid.uuid4()},{uuid.uuid4()}", 404)]
+    ("ids", "status"), [("", 422), ("x,y", 422), (str(uuid.UUID(int=1)), 422), (f"{uuid.UUID(int=1)},{uuid.UUID(int=2)}", 404)]
 )
 def test_a_comparison_needs_runs(scientist, dataset, ids, status):
     assert scientist.get(f"api/v1/runs/compare?ids={ids}").status_code == status
