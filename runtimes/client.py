@@ -5,18 +5,17 @@ Imports numpy and msgpack only, never a model's library. Everything that a runne
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-import numpy as np
-
-from runtimes import addresses, arrays
+from runtimes import addresses
+from runtimes.asking import Question, RunnerConnection, Way
+from runtimes.batching import rows_of
 from runtimes.conversation import CONNECT_SECONDS, HostConversation, left, within
 from runtimes.errors import (
     DeadlineExceeded,
@@ -25,10 +24,9 @@ from runtimes.errors import (
     ProtocolFault,
     RunnerDied,
     RuntimeFault,
-    from_message,
 )
 from runtimes.limits import Limits
-from runtimes.messages import Caps, Connection, EndOfStream, Frame
+from runtimes.messages import EndOfStream
 from runtimes.protocol import Prediction
 from runtimes.reporting import Reporter
 from runtimes.signature import Batch
@@ -36,10 +34,9 @@ from runtimes.work import FitReport, Inspection, Progress, Validation, fit, insp
 
 CONNECTIONS_A_THREAD = 64
 LEASE_SECONDS = 1200.0
-MAX_OUTPUTS = 256
-PROBABILITIES = "probabilities"
+Answered = TypeVar("Answered")
 
-__all__ = ["FitReport", "HostClient", "Inspection", "LoadRequest", "Prediction", "Progress", "Runner"]
+__all__ = ["FitReport", "HostClient", "Inspection", "LoadRequest", "Prediction", "Progress", "Question", "Runner"]
 
 
 @dataclass(frozen=True)
@@ -73,15 +70,6 @@ class HostStats:
     kills: int
     load_seconds: float
     zygotes: Mapping[str, int]
-
-
-@dataclass(frozen=True)
-class Way:
-    """Where a version's runner listens, which of its runners that is, and what it may answer."""
-
-    path: str
-    generation: int
-    limits: Limits
 
 
 class HostClient:
@@ -237,36 +225,6 @@ class HostClient:
         return connections
 
 
-class RunnerConnection:
-    """One thread's connection to one runner, which takes no request that names another."""
-
-    def __init__(self, key: str, way: Way, timeout_s: float) -> None:
-        try:
-            self._sock = addresses.connect(addresses.path_of(way.path), timeout_s)
-        except OSError as error:
-            raise EndOfStream from error
-        self._key, self.generation = key, way.generation
-        self._connection = Connection(self._sock.fileno(), Caps(body_bytes=way.limits.reply_bytes))
-        self._ids = itertools.count(1)
-
-    def call(self, batch: Batch, rows: int, *, probabilities: bool, deadline: float) -> Prediction:
-        """One request and its checked answer."""
-        header, buffers = arrays.encode_batch(batch)
-        request_id = next(self._ids)
-        asked = {"id": request_id, "key": self._key, "generation": self.generation, PROBABILITIES: probabilities}
-        self._connection.send({**header, **asked}, buffers, deadline)
-        frame = self._connection.receive(deadline)
-        if frame.header.get("id") != request_id:
-            raise ProtocolFault("A runner answered another question.")
-        if frame.header.get("ok") is not True:
-            raise _model_error(frame.header)
-        return decode_prediction(frame, rows, probabilities=probabilities)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._sock.close()
-
-
 class Runner:
     """A version's runner, wherever it lives now."""
 
@@ -282,15 +240,36 @@ class Runner:
             ModelError: the model raised. DeadlineExceeded: no answer in time. RunnerDied: it died twice.
             ProtocolFault: it answered what it must not. And what `HostClient.runner` raises.
         """
+        rows = rows_of(batch)
+        return self._asked(
+            rows,
+            deadline_s,
+            lambda connection, deadline: connection.call(batch, rows, probabilities=probabilities, deadline=deadline),
+        )
+
+    def predict_together(self, questions: Sequence[Question], *, deadline_s: float) -> list[Prediction | ModelError]:
+        """The prediction of each question, or what the model raised on it; the runner may predict them as one batch.
+
+        Raises:
+            As `predict` does, but no ModelError of a single question.
+        """
+        if not questions:
+            return []
+        return self._asked(
+            max(rows_of(question.batch) for question in questions),
+            deadline_s,
+            lambda connection, deadline: connection.call_together(questions, deadline),
+        )
+
+    def _asked(self, most_rows: int, deadline_s: float, ask: Callable[[RunnerConnection, float], Answered]) -> Answered:
         deadline = time.monotonic() + deadline_s
-        rows = _rows(batch)
         lost = 0
         for is_last in (False, True):
             way = self._client._way(self._key, self._loader, deadline, lost)
-            if rows > way.limits.rows:
+            if most_rows > way.limits.rows:
                 raise ModelError(f"A request may have at most {way.limits.rows} rows.", "too_many_rows")
             try:
-                return self._call(way, batch, rows, probabilities=probabilities, deadline=deadline)
+                return self._call(way, deadline, ask)
             except (EndOfStream, OSError):
                 self._client._disconnect(self._key)
                 self._client._forget(self._key, way)
@@ -299,12 +278,12 @@ class Runner:
                     raise RunnerDied("The model's runner died while it predicted.") from None
         raise AssertionError("unreachable")
 
-    def _call(self, way: Way, batch: Batch, rows: int, *, probabilities: bool, deadline: float) -> Prediction:
+    def _call(self, way: Way, deadline: float, ask: Callable[[RunnerConnection, float], Answered]) -> Answered:
         connection = self._client._connection(self._key, way, deadline)
         started = time.monotonic()
         try:
             with self._client._reporter.calling(self._key, way.generation):
-                return connection.call(batch, rows, probabilities=probabilities, deadline=deadline)
+                return ask(connection, deadline)
         except (DeadlineExceeded, ProtocolFault) as fault:
             self._client._disconnect(self._key)
             self._complain(way, fault, time.monotonic() - started)
@@ -324,36 +303,6 @@ class Runner:
                 host.tell(complaint)
         except HostUnavailable:
             pass  # then the runner is gone as well
-
-
-def decode_prediction(frame: Frame, rows: int, *, probabilities: bool) -> Prediction:
-    """The prediction that a reply holds, if all of it is what a prediction may be.
-
-    Raises:
-        ProtocolFault: a dtype, shape, row count or size is wrong.
-    """
-    outputs, used = arrays.decode(frame.header.get("outputs"), frame.body, rows=rows)
-    if not 0 < len(outputs) <= MAX_OUTPUTS:
-        raise ProtocolFault("A runner answered no outputs, or too many.")
-    if not probabilities:
-        return Prediction(outputs)
-    more, _ = arrays.decode(frame.header.get(PROBABILITIES), frame.body[used:], rows=rows)
-    table = more.get(PROBABILITIES)
-    if table is None or table.ndim != 2 or table.dtype.kind != "f":
-        raise ProtocolFault("A runner answered no table of probabilities.")
-    return Prediction(outputs, table)
-
-
-def _model_error(header: Mapping[str, Any]) -> RuntimeFault:
-    fault = header.get("fault")
-    told = from_message(fault) if isinstance(fault, Mapping) else ProtocolFault("A runner's error is unreadable.")
-    return told if isinstance(told, ModelError) else ProtocolFault("A runner claimed an error that is not a model's.")
-
-
-def _rows(batch: Batch) -> int:
-    if isinstance(batch, dict):
-        return len(next(iter(batch.values()), np.empty(0)))
-    return len(batch)
 
 
 def _send_bundle(host: HostConversation, load: LoadRequest, deadline: float | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimes import batching
-from runtimes.client import HostClient
+from runtimes.client import HostClient, Question
 from runtimes.errors import ModelError
 from runtimes.protocol import Prediction
 from tests.runtimes.conftest import Load
@@ -70,3 +70,33 @@ def test_many_threads_each_get_their_own_rows(
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(ask, list(range(80)) * 3))
+
+
+def test_questions_that_leave_together_get_their_own_answers(
+    client: HostClient, classifier: Any, iris_like: tuple[np.ndarray, np.ndarray], load_request: Load
+) -> None:
+    rows, _ = iris_like
+    runner = client.runner("together", load_request(classifier))
+    wide = np.tile(rows, (30, 1))  # more than a socket takes without a reader
+    batches = [rows[:1], rows[1:4], wide, rows[4:5]]
+
+    answers = runner.predict_together([Question(batch) for batch in batches], deadline_s=10)
+
+    for batch, answer in zip(batches, answers, strict=True):
+        assert isinstance(answer, Prediction)
+        np.testing.assert_array_equal(answer.outputs["prediction"], classifier.predict(batch))
+
+
+def test_a_question_that_the_model_raises_on_leaves_the_others_their_answers(
+    client: HostClient, classifier: Any, iris_like: tuple[np.ndarray, np.ndarray], load_request: Load
+) -> None:
+    rows, _ = iris_like
+    runner = client.runner("together", load_request(classifier))
+    questions = [Question(rows[:1]), Question(rows[:1, :2]), Question(rows[1:2], probabilities=True)]
+
+    first, second, third = runner.predict_together(questions, deadline_s=10)
+
+    assert isinstance(second, ModelError)
+    assert isinstance(first, Prediction)
+    assert isinstance(third, Prediction)
+    assert third.probabilities is not None
