@@ -89,7 +89,7 @@ def test_the_exit_status_is_the_commands() -> None:
 
 def run(command: list[str], **settings: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        command, cwd=ROOT, env=environment(settings), capture_output=True, text=True, timeout=60, check=False
+        command, cwd=ROOT, env=environment(settings), capture_output=True, text=True, timeout=180, check=False
     )
 
 

@@ -1,0 +1,1 @@
+"""Programs that run inside the peers' own environments, which have nothing of this project."""
