@@ -1,4 +1,4 @@
-"""Models, versions, aliases and what serves, over HTTP."""
+"""Models, versions and aliases, over HTTP."""
 
 from typing import Any
 
@@ -19,7 +19,6 @@ from common.queries import text_asked
 from models_registry import downloads, services
 from models_registry.metadata import storable_fault
 from models_registry.models import (
-    Activation,
     Alias,
     ModelVersion,
     RegisteredModel,
@@ -29,8 +28,6 @@ from models_registry.models import (
 from models_registry.quota import check_announced
 from models_registry.serializers import (
     ActivateBestSerializer,
-    ActivateSerializer,
-    ActivationSerializer,
     AliasSerializer,
     AliasTargetSerializer,
     BestSerializer,
@@ -38,7 +35,6 @@ from models_registry.serializers import (
     ModelChangeSerializer,
     ModelCreateSerializer,
     ModelSerializer,
-    ReasonSerializer,
     UploadSerializer,
     VersionChangeSerializer,
     VersionSerializer,
@@ -283,58 +279,6 @@ class ArtifactView(APIView):
         return downloads.send_artifact(found_version(name, number))
 
 
-class ActivateView(APIView):
-    """What serves, set to a version."""
-
-    scopes = {"POST": Scope.ADMIN}
-
-    @extend_schema(request=ActivateSerializer, responses={200: ActivationSerializer, 409: REFUSED})
-    def post(self, request: Request, name: str, number: int) -> Response:
-        """Have this version serve. Where it does already, nothing changes and the present activation is the answer."""
-        activation = services.activate(
-            version=found_version(name, number),
-            actor=caller_of(request).name,
-            **checked(ActivateSerializer, request.data),
-        )
-        return Response(ActivationSerializer(activation).data)
-
-
-class DeactivateView(APIView):
-    """What serves, set to nothing."""
-
-    scopes = {"POST": Scope.ADMIN}
-
-    @extend_schema(request=ActivateSerializer, responses={200: ActivationSerializer, 409: REFUSED})
-    def post(self, request: Request, name: str) -> Response:
-        """Take the model out of service."""
-        body = checked(ActivateSerializer, request.data)
-        activation = services.deactivate(model=found_model(name), actor=caller_of(request).name, **body)
-        return Response(ActivationSerializer(activation).data)
-
-
-class RollbackView(APIView):
-    """What serves, set back."""
-
-    scopes = {"POST": Scope.ADMIN}
-
-    @extend_schema(request=ReasonSerializer, responses={200: ActivationSerializer, 409: REFUSED})
-    def post(self, request: Request, name: str) -> Response:
-        """Have the version serve that served before."""
-        body = checked(ReasonSerializer, request.data)
-        activation = services.rollback(model=found_model(name), actor=caller_of(request).name, **body)
-        return Response(ActivationSerializer(activation).data)
-
-
-class ActivationsView(ListAPIView[Activation]):
-    """The history of what served."""
-
-    serializer_class = ActivationSerializer
-    order_fields = ("-number",)
-
-    def get_queryset(self) -> QuerySet[Activation]:
-        return Activation.objects.select_related("model").filter(model=found_model(self.kwargs["name"]))
-
-
 class AliasView(APIView):
     """A name for a version; it routes nothing."""
 
@@ -383,10 +327,6 @@ api_urlpatterns = [
     path("models/<str:name>/versions/<int:number>/files", FilesView.as_view(), name="version-files"),
     path("models/<str:name>/versions/<int:number>/files/<path:path>", FileView.as_view(), name="version-file"),
     path("models/<str:name>/versions/<int:number>/artifact", ArtifactView.as_view(), name="version-artifact"),
-    path("models/<str:name>/versions/<int:number>/activate", ActivateView.as_view(), name="version-activate"),
-    path("models/<str:name>/deactivate", DeactivateView.as_view(), name="model-deactivate"),
-    path("models/<str:name>/rollback", RollbackView.as_view(), name="model-rollback"),
-    path("models/<str:name>/activations", ActivationsView.as_view(), name="model-activations"),
     path("models/<str:name>/aliases/<str:alias>", AliasView.as_view(), name="model-alias"),
     path("activate-best", ActivateBestView.as_view(), name="activate-best"),
 ]

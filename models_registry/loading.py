@@ -1,6 +1,11 @@
 """What the model host needs to load a version."""
 
-from models_registry.models import ModelVersion
+from collections.abc import Mapping
+from dataclasses import replace
+
+from django.conf import settings
+
+from models_registry.models import Activation, ModelVersion
 from models_registry.packs import open_pack
 from runtimes.client import LoadRequest
 from runtimes.limits import Limits
@@ -15,8 +20,10 @@ def pool_key(tenant: Tenant, version: ModelVersion) -> str:
     return f"{tenant.uuid.hex}/{version.id.hex}"
 
 
-def load_request(version: ModelVersion) -> LoadRequest:
+def load_request(version: ModelVersion, limits: Mapping[str, int | float] | None = None) -> LoadRequest:
     """What loads this version into a runner. Blocks while its files are fetched; its taker closes it.
+
+    limits: by name, where they are not those that the model's newest activation has.
 
     Raises:
         Unavailable: its files cannot be had at the moment.
@@ -26,8 +33,19 @@ def load_request(version: ModelVersion) -> LoadRequest:
         tenant=current_tenant().uuid.hex,
         format=version.format,
         options=load_options(version),
-        limits=Limits(),
+        limits=limits_under(_limits_now(version) if limits is None else limits),
     )
+
+
+def limits_under(said: Mapping[str, int | float]) -> Limits:
+    """The limits of a runner: what was said, the usual for the rest, and nowhere more than the operator allows."""
+    usual, bounds = Limits(), settings.MODEL_LIMITS
+    return replace(usual, **{name: min(said.get(name, getattr(usual, name)), bounds[name]) for name in bounds})
+
+
+def _limits_now(version: ModelVersion) -> Mapping[str, int | float]:
+    newest = Activation.objects.filter(model=version.model_id).values_list("routing", flat=True).first()
+    return (newest or {}).get("limits") or {}
 
 
 def load_options(version: ModelVersion) -> dict[str, object]:

@@ -10,9 +10,10 @@ from django.db.models import ProtectedError
 from common.errors import Conflict, Invalid, NotFound
 from models_registry import selection
 from models_registry.blobs import IncomingFile, store_bundle
+from models_registry.deployments import Change, reroute
 from models_registry.eviction import evict_once_committed
 from models_registry.execution import INSPECT, INSPECT_ATTEMPTS
-from models_registry.history import add_activation, expect, newest, serving
+from models_registry.history import locked, newest, routing_of, serving
 from models_registry.loading import pool_key
 from models_registry.metadata import VersionMetadata
 from models_registry.models import (
@@ -22,10 +23,10 @@ from models_registry.models import (
     Deployment,
     ModelVersion,
     RegisteredModel,
-    VersionState,
     is_name,
 )
 from models_registry.quota import claim_room
+from models_registry.routing import Routing
 from models_registry.usage import open_jobs_of
 from tenants.audit import record
 from tenants.jobs import submit
@@ -73,7 +74,7 @@ def delete_model(*, model: RegisteredModel, actor: str) -> None:
     Raises:
         Conflict: a version serves, or an open job uses one.
     """
-    _lock(model)
+    locked(model)
     active = serving(model)
     if active is not None:
         raise Conflict(
@@ -150,12 +151,9 @@ def delete_version(*, version: ModelVersion, actor: str) -> None:
     Raises:
         Conflict: it serves, an alias names it, or an open job uses it.
     """
-    model = _lock(version.model)
-    active = serving(model)
-    if active is not None and active.version_id == version.pk:
-        raise Conflict(
-            f"{version} is active; activate another version or deactivate the model first.", code="version_active"
-        )
+    model = locked(version.model)
+    if part := _part_of(version.number, routing_of(newest(model))):
+        raise Conflict(f"{version} {part}; change the deployment or deactivate the model first.", code="version_active")
     if names := list(version.aliases.values_list("name", flat=True)):
         raise Conflict(f"{version} has the aliases {', '.join(names)}; remove them first.", code="version_aliased")
     # Locked, so that a prediction that is being queued for it is among its open jobs, or finds it gone.
@@ -170,7 +168,6 @@ def delete_version(*, version: ModelVersion, actor: str) -> None:
     evict_once_committed([key])
 
 
-@transaction.atomic
 def activate(
     *,
     version: ModelVersion,
@@ -179,32 +176,20 @@ def activate(
     expected_version: int | None = None,
     criteria: Mapping[str, Any] | None = None,
 ) -> Activation:
-    """The activation that has the version serve: a new one, or the present one if it serves already.
+    """The activation that has the version alone serve: a new one, or the present one if it does so already.
+
+    Lane, pin, limits and shadow stay. Blocks until one machine has it in memory (`deployments.reroute`).
 
     expected_version: the number of the version that must be serving now, or 0 for nothing; None: whatever serves.
 
     Raises:
-        Conflict: the version is not ready, or another one serves than was expected.
+        Conflict: the version is not ready or cannot be loaded, or another one serves than was expected.
+        Unavailable: no machine could load it in time.
     """
-    model = _lock(version.model)
-    version = _present(version)
-    _refuse_unless_ready(version)
-    current = serving(model)
-    if current is not None and current.version_id == version.pk:
-        return current
-    expect(current, expected_version)
-    activation = add_activation(model, version, actor, reason, criteria=criteria)
-    record(
-        actor=actor,
-        action="version.activate",
-        target=str(version),
-        reason=reason,
-        before=current.version_number if current else None,
-    )
-    return activation
+    change = Change("version.activate", str(version), actor, reason, expected_version, criteria=criteria)
+    return reroute(version.model, lambda before: before.serving(version.number), change)
 
 
-@transaction.atomic
 def deactivate(
     *, model: RegisteredModel, actor: str, reason: str = "", expected_version: int | None = None
 ) -> Activation:
@@ -213,43 +198,42 @@ def deactivate(
     Raises:
         Conflict: nothing ever served, or another version serves than was expected.
     """
-    model = _lock(model)
-    current = serving(model)
-    if current is None:
-        return newest(model)
-    expect(current, expected_version)
-    activation = add_activation(model, None, actor, reason)
-    record(actor=actor, action="model.deactivate", target=model.name, reason=reason, before=current.version_number)
-    return activation
+    if newest(model) is None:
+        raise Conflict(f"No version of {model.name} was ever active.", code="no_active_version")
+    change = Change("model.deactivate", model.name, actor, reason, expected_version)
+    return reroute(model, Routing.emptied, change)
 
 
-@transaction.atomic
 def rollback(*, model: RegisteredModel, actor: str, reason: str = "") -> Activation:
-    """Have the model serve what it served before: a new activation that copies the last one with another version.
+    """Have the model serve what it served before: a new activation that copies the routing of the last one which sent
+    requests to other versions, or in other shares.
 
-    After a deactivation, that is the version that served before it. Twice in a row, it is back where it began.
+    After a deactivation, that is the one before it. Twice in a row, it is back where it began.
 
     Raises:
-        Conflict: nothing served before, or that version is gone.
+        Conflict: nothing served before, or a version that did is gone. And what `reroute` raises.
     """
-    model = _lock(model)
-    current = serving(model)
-    served = Activation.objects.filter(model=model, version_number__isnull=False).select_related("version")
-    previous = served.exclude(version_number=current.version_number).first() if current else served.first()
-    if previous is None:
+
+    def plan(now: Routing) -> Routing:
+        return _served_before(model, now)
+
+    return reroute(model, plan, Change("model.rollback", model.name, actor, reason))
+
+
+def _served_before(model: RegisteredModel, now: Routing) -> Routing:
+    served = Activation.objects.filter(model=model, version_number__isnull=False)
+    before = next((one for activation in served.iterator() if (one := routing_of(activation)).split != now.split), None)
+    if before is None:
         raise Conflict(f"{model.name} served nothing before that it could go back to.", code="nothing_to_roll_back")
-    if previous.version is None:
+    there = set(model.versions.filter(number__in=before.versions).values_list("number", flat=True))
+    if gone := [number for number in before.versions if number not in there]:
         raise Conflict(
-            f"Version {previous.version_number} of {model.name}, which served before, was deleted; activate another.",
+            f"Version {gone[0]} of {model.name}, which was routed to before, was deleted; activate another.",
             code="version_deleted",
         )
-    _refuse_unless_ready(previous.version)
-    activation = add_activation(model, previous.version, actor, reason, routing=previous.routing)
-    record(actor=actor, action="model.rollback", target=str(previous.version), reason=reason)
-    return activation
+    return before
 
 
-@transaction.atomic
 def activate_best(
     *,
     actor: str,
@@ -274,10 +258,15 @@ def activate_best(
         version=best, actor=actor, reason=reason or choice.explanation[:500], criteria=choice.criteria()
     )
     if model is None:
-        Tenant.objects.filter(pk=current_tenant().pk).update(default_model=best.model.name)
-        current_tenant().default_model = best.model.name
-        record(actor=actor, action="settings.change", target="default_model", default_model=best.model.name)
+        _make_default(best.model.name, actor)
     return choice, activation
+
+
+@transaction.atomic
+def _make_default(name: str, actor: str) -> None:
+    Tenant.objects.filter(pk=current_tenant().pk).update(default_model=name)
+    current_tenant().default_model = name
+    record(actor=actor, action="settings.change", target="default_model", default_model=name)
 
 
 @transaction.atomic
@@ -290,7 +279,7 @@ def set_alias(*, version: ModelVersion, name: str, actor: str) -> tuple[Alias, b
     """
     if not is_name(name):
         raise Invalid("An alias is 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-'.", fields={"alias": name[:100]})
-    model = _lock(version.model)
+    model = locked(version.model)
     version = _present(version)
     alias, is_new = Alias.objects.update_or_create(model=model, name=name, defaults={"version": version})
     record(actor=actor, action="alias.set", target=f"{version.model.name}@{name}", version=version.number)
@@ -309,14 +298,6 @@ def _model_named(name: str) -> RegisteredModel:
     if model is None:
         raise NotFound(f"There is no model '{name[:100]}'.")
     return model
-
-
-def _lock(model: RegisteredModel) -> RegisteredModel:
-    """The model's row, held until the transaction ends: changes of one model come one after another."""
-    locked = RegisteredModel.objects.select_for_update().filter(pk=model.pk).first()
-    if locked is None:
-        raise NotFound(f"There is no model '{model.name}' any more.")
-    return locked
 
 
 def _present(version: ModelVersion) -> ModelVersion:
@@ -359,11 +340,12 @@ def _new_version(model: RegisteredModel, bundle: Bundle, metadata: VersionMetada
     )
 
 
-def _refuse_unless_ready(version: ModelVersion) -> None:
-    if version.is_ready:
-        return
-    why = f": {version.rejection_reason}" if version.state == VersionState.REJECTED else ""
-    raise Conflict(f"{version} is {version.state}, not ready{why}", code="version_not_ready")
+def _part_of(number: int, routing: Routing) -> str:
+    """What a version does for the traffic of its model, in words; empty if nothing."""
+    if routing.shadow and routing.shadow.version == number:
+        return "is the shadow of what serves"
+    share = next((share.percent for share in routing.split if share.version == number), 0)
+    return f"is active and answers {share} % of the requests" if share else ""
 
 
 def _refuse_if_used(version: ModelVersion, model: RegisteredModel) -> None:

@@ -27,6 +27,7 @@ TENANT_PATHS = {
     "models/{name}/deactivate": "post",
     "models/{name}/rollback": "post",
     "models/{name}/activations": "get",
+    "models/{name}/deployment": "get patch",
     "models/{name}/aliases/{alias}": "get put delete",
     "activate-best": "post",
     "models/{name}/predict": "post",

@@ -33,6 +33,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/models": {"name": "new", "description": "d", "task": "t", "tags": {"team": "a"}},
     "PATCH /api/v1/models/{name}": {"description": "d", "task": "t", "tags": {"team": "a"}},
     "PUT /api/v1/models/{name}/aliases/{alias}": {"version": 1},
+    "PATCH /api/v1/models/{name}/deployment": {
+        "split": [{"version": 1, "percent": 100}], "shadow": None, "lane": "direct", "pinned": False,
+        "limits": {"rows": 1000, "call_seconds": 5.5}, "reason": "why", "expected_version": 1,
+        "expected_activation": 1,
+    },
     "POST /api/v1/models/{name}/deactivate": {"reason": "why", "expected_version": 1},
     "POST /api/v1/models/{name}/rollback": {"reason": "why"},
     "PATCH /api/v1/models/{name}/versions/{number}": {"description": "d", "tags": {"a": "b"}, "metrics": {"auc": 0.5}},

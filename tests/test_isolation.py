@@ -44,6 +44,7 @@ SCOPES: dict[str, dict[str, str]] = {
     "api/v1/models/<str:name>/deactivate": {"POST": ADMIN},
     "api/v1/models/<str:name>/rollback": {"POST": ADMIN},
     "api/v1/models/<str:name>/activations": {"GET": READ},
+    "api/v1/models/<str:name>/deployment": {"GET": READ, "PATCH": ADMIN},
     "api/v1/models/<str:name>/aliases/<str:alias>": {"GET": READ, "PUT": ADMIN, "DELETE": ADMIN},
     "api/v1/activate-best": {"POST": ADMIN},
     "api/v1/predict": {"POST": PREDICT},

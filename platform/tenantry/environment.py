@@ -81,6 +81,18 @@ def mapping(name: str) -> dict[str, object]:
     return value
 
 
+def bounds(name: str, defaults: dict[str, float]) -> dict[str, float]:
+    """Numbers above zero by name: the defaults, and what a JSON object says of some of them."""
+    said = mapping(name)
+    for key, value in said.items():
+        if key not in defaults:
+            raise ImproperlyConfigured(f"{name} has no {key!r}; there are {', '.join(defaults)}.")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+            raise ImproperlyConfigured(f"{name}: {key} must be a number above zero, not {value!r}.")
+        defaults = defaults | {key: type(defaults[key])(value)}
+    return defaults
+
+
 def web_addresses(name: str) -> list[str]:
     """Addresses that begin with http:// or https://, separated by commas."""
     addresses: list[str] = env.list(name, default=[])

@@ -154,6 +154,17 @@ CACHES = {
 }
 PREDICTION_LANE = environment.one_of("PREDICTION_LANE", ("direct", "queue"), "direct" if MODELS_SOCKET else "queue")
 PREDICTION_DEADLINE_S = float(environment.positive("PREDICTION_DEADLINE_S", 30))
+WARM_UP_SECONDS = environment.count("WARM_UP_SECONDS", 60)
+MODEL_LIMITS = environment.bounds(
+    "MODEL_LIMITS",
+    {
+        "memory_bytes": 4 << 30,
+        "call_seconds": 60.0,
+        "load_seconds": 300.0,
+        "reply_bytes": 256 << 20,
+        "rows": 1_000_000,
+    },
+)
 
 # --- how much a process does at once ---------------------------------------------------------------------------------
 WEB_THREADS = environment.positive("WEB_THREADS", 16)

@@ -12,6 +12,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from common import error_pages
 from inference import api as inference_api
 from models_registry import api as models_registry_api
+from models_registry import deployment_api
 from tenantry import health, metrics
 from tenants import api as tenants_api
 from tenants import operator_api, ui
@@ -35,6 +36,7 @@ urlpatterns: Urls = [
 tenant_urlpatterns: Urls = [
     path("api/v1/", include(tenants_api.api_urlpatterns)),
     path("api/v1/", include(models_registry_api.api_urlpatterns)),
+    path("api/v1/", include(deployment_api.api_urlpatterns)),
     path("api/v1/", include(inference_api.api_urlpatterns)),
     path("api/v1/", include(training_api.api_urlpatterns)),
     path("api/v1/schema", SchemaView.as_view(), name="schema"),

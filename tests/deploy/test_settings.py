@@ -29,6 +29,8 @@ BAD = {
     "TENANT_STORAGE_OPTIONS": ["{", "[]"],
     "PREDICTION_LANE": ["fast"],
     "PREDICTION_DEADLINE_S": ["-1"],
+    "WARM_UP_SECONDS": ["soon"],
+    "MODEL_LIMITS": ["[]", '{"memory": 1}', '{"rows": 0}', '{"rows": "many"}'],
 }
 CASES = [(name, value) for name, values in BAD.items() for value in values]
 # What must be there for a setting to be looked at, and must not be for it to count.
