@@ -11,10 +11,10 @@ STACK := $(BIN)/python -m tenantry.stack
 BESIDE_SERVERS := $(STACK) servers --
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check lock clean install
+.PHONY: help up demo test check bench bench-peers lock clean install
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Variables: PORT=$(PORT) (up), BIND=$(BIND) (up), VAR=$(VAR) (up, demo: the folder of everything that is kept),"
 	@echo "PYTHON=$(PYTHON) (makes .venv), UPGRADE=1 (lock: newest versions)"
@@ -35,6 +35,12 @@ check: install ## Check style, types, imports and migrations, then run every tes
 	$(BIN)/lint-imports
 	$(BESIDE_SERVERS) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(MAKE) test
+
+bench: install ## Measure predictions of this checkout, quickly (needs wrk)
+	$(BIN)/python -m benchmarks.serving --seconds 3 --out .bench/quick.json
+
+bench-peers: install ## Measure them side by side with other servers, which are installed first (half an hour; needs wrk)
+	$(BIN)/python -m benchmarks.serving --peers usual --seconds 5 --rounds 3
 
 LOCK_OPTIONS := --strip-extras --no-emit-find-links --no-emit-index-url --no-emit-trusted-host --extra boosting --extra dev
 
