@@ -56,7 +56,10 @@ class LoadRequest:
 
 @dataclass(frozen=True)
 class HostStats:
-    """The pool's runners and counters."""
+    """The pool's runners and counters.
+
+    zygotes: the process of each library set that is warm. library_sets: the versions in each set of the machine.
+    """
 
     runners: tuple[Mapping[str, Any], ...]
     bytes: int
@@ -70,6 +73,7 @@ class HostStats:
     kills: int
     load_seconds: float
     zygotes: Mapping[str, int]
+    library_sets: Mapping[str, Mapping[str, str]]
 
 
 class HostClient:
@@ -159,13 +163,13 @@ class HostClient:
         names = HostStats.__dataclass_fields__.keys() - {"runners"}
         return HostStats(runners=tuple(answer["runners"]), **{name: answer[name] for name in names})
 
-    def check(self) -> dict[str, str]:
-        """The library versions of the default set, after a runner has proved that this machine can confine.
+    def check(self, library_set: str | None = None) -> dict[str, str]:
+        """The library versions of a set (the default one), after a runner has proved that this machine can confine it.
 
         Raises:
-            ConfinementUnavailable: it cannot. HostUnavailable: there is no host.
+            ConfinementUnavailable: it cannot. HostUnavailable: no host is there. ArtifactRejected: no such set is.
         """
-        libraries: dict[str, str] = self.ask({"op": "check"}, timeout_s=180.0)["libraries"]
+        libraries: dict[str, str] = self.ask({"op": "check", "library_set": library_set}, timeout_s=180.0)["libraries"]
         return libraries
 
     def ask(self, request: Mapping[str, Any], fds: Sequence[int] = (), timeout_s: float = 30.0) -> dict[str, Any]:

@@ -88,6 +88,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--memory-bytes", type=int, default=4 * GIB, help="the pool's bound, in measured private bytes")
     parser.add_argument("--tenant-share", type=float, default=0.5, help="the part of it that one tenant may hold")
+    parser.add_argument(
+        "--library-sets", type=Path, help="the folder of the declared library sets (python -m runtimes.library_sets)"
+    )
     parser.add_argument("--max-runners", type=int, default=1000, help="how many versions may be resident")
     return parser.parse_args(arguments)
 
@@ -103,7 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("%s", error)
         return 1
     settings = Settings(
-        folder, options.memory_bytes, int(options.memory_bytes * options.tenant_share), options.max_runners
+        folder,
+        options.memory_bytes,
+        int(options.memory_bytes * options.tenant_share),
+        options.max_runners,
+        options.library_sets,
     )
     host = Host(options.socket.absolute(), Machine(settings))
     for number in (signal.SIGTERM, signal.SIGINT):

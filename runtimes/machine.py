@@ -23,6 +23,7 @@ from runtimes.errors import (
     from_message,
     to_message,
 )
+from runtimes.libraries import BUILT_IN, LibrarySets
 from runtimes.limits import Limits
 from runtimes.messages import EndOfStream
 from runtimes.pool import Pool, Resident
@@ -36,6 +37,7 @@ LAST_WORD_SECONDS = 1.0
 LOST_SECONDS = 0.2
 MIN_PATIENCE_SECONDS = 0.25
 DEFAULT_LIBRARY_SET = "sklearn"
+IDLE_ZYGOTE_SECONDS = 900.0
 NONCE_BITS = 62  # a generation stays within the 63 bits that a frame carries
 log = logging.getLogger("runtimes.host")
 
@@ -48,6 +50,7 @@ class Settings:
     memory_bytes: int
     tenant_bytes: int
     max_runners: int
+    library_sets: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Machine:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.zygotes = Zygotes()
+        self.zygotes = Zygotes(LibrarySets(settings.library_sets))
         self.nursery = Nursery(self.zygotes)
         self.pool = Pool(
             memory_bytes=settings.memory_bytes,
@@ -92,7 +95,7 @@ class Machine:
         try:
             with addresses.listen(path) as listener:
                 fds = {"bundle": bundle_fd, "listener": listener.fileno()}
-                child = self.nursery.spawn(formats.library_set(request["format"]), limits, fds, cpu_seconds=None)
+                child = self.nursery.spawn(_library_set(request), limits, fds, cpu_seconds=None)
             self._load_into(child, request, generation, limits)
         except BaseException:
             path.unlink(missing_ok=True)
@@ -135,7 +138,8 @@ class Machine:
             ending = self.nursery.release(child)
         if fault is None and has_ended:
             fault = job.explain(ending)
-        return _usage(ending, peak_bytes, fault) | {"libraries": self.zygotes.get(job.library_set).libraries}
+        held = self.zygotes.libraries()
+        return _usage(ending, peak_bytes, fault) | {"libraries": held.get(job.library_set, {}), "library_sets": held}
 
     def mourn(self, key: str, generation: int) -> None:
         """Give a runner that a client lost a moment to be gone: its sockets close before its process has ended."""
@@ -159,6 +163,7 @@ class Machine:
         """Re-measure the pool and end runners that work while nobody asks them, until `close`."""
         while not self._is_open.wait(WATCH_SECONDS):
             self.pool.remeasure()
+            self.zygotes.end_idle(IDLE_ZYGOTE_SECONDS)
             for resident in self.pool.residents():
                 if _is_idle_worker(resident) and self.pool.evict(resident.key, resident.generation):
                     self.pool.counters.kills += 1
@@ -172,13 +177,14 @@ class Machine:
             "bytes": sum(resident.private_bytes for resident in residents),
             "memory_bytes": self.settings.memory_bytes,
             "zygotes": {name: zygote.process.pid for name, zygote in self.zygotes.running().items()},
+            "library_sets": self.zygotes.libraries(),
             **asdict(self.pool.counters),
         }
 
-    def check(self) -> dict[str, str]:
-        """The library versions of the default set, after a runner has proved that confinement works here."""
-        self.nursery.release(self.nursery.spawn(DEFAULT_LIBRARY_SET, Limits(), {}, cpu_seconds=1))
-        return self.zygotes.get(DEFAULT_LIBRARY_SET).libraries
+    def check(self, library_set: str) -> dict[str, str]:
+        """The versions in a library set, after a runner of it has proved that confinement works here."""
+        self.nursery.release(self.nursery.spawn(library_set, Limits(), {}, cpu_seconds=1))
+        return self.zygotes.get(library_set).libraries
 
     def close(self) -> None:
         """End every runner and zygote."""
@@ -220,6 +226,12 @@ class Machine:
         except (EndOfStream, DeadlineExceeded, ProtocolFault, OSError):
             return False
         return answer.get("alive") == nonce
+
+
+def _library_set(request: Mapping[str, Any]) -> str:
+    """The declared set that the version's metadata names, or else the one that its format is at home in."""
+    named = str(request["options"].get("library_set") or DEFAULT_LIBRARY_SET)
+    return formats.library_set(request["format"]) if named in BUILT_IN else named
 
 
 def _as_rejection(fault: RuntimeFault) -> ArtifactRejected:

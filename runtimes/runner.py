@@ -15,9 +15,11 @@ from runtimes import formats, serving
 from runtimes.bundle import BadBundle, Bundle
 from runtimes.errors import ArtifactRejected, InvalidSignature, ModelError, RuntimeFault, describe, plain, to_message
 from runtimes.formats.recognition import recognise
+from runtimes.libraries import BUILT_IN
 from runtimes.limits import Limits
 from runtimes.messages import Caps, Connection
-from runtimes.protocol import Predictor, Source
+from runtimes.origins import made_with
+from runtimes.protocol import Predictor, Runtime, Source
 
 CAPS = Caps(header_bytes=4 << 20, body_bytes=0)
 Result = TypeVar("Result")
@@ -52,7 +54,16 @@ def _load(order: Mapping[str, Any], bundle_fd: int) -> Predictor:
     if found.format != order["format"]:
         raise ArtifactRejected("unsupported_format", f"The artifact is no {order['format']} file.")
     source = Source(bundle, found.path, order["options"])
-    return formats.runtime(found.format).load(source)
+    return _adapter(found.format).load(source)
+
+
+def _adapter(format_name: str) -> Runtime:
+    try:
+        return formats.runtime(format_name)
+    except ImportError as error:
+        name = plain(error.name or "a library", 80)
+        reason = f"The library set has no {name}, which a {format_name} file needs; name another library_set, or none."
+        raise ArtifactRejected("library_set_lacks", reason) from error
 
 
 def _work_once(order: Mapping[str, Any], channel: Connection, places: Mapping[str, int]) -> None:
@@ -70,10 +81,12 @@ def _inspect(order: Mapping[str, Any], channel: Connection, bundle_fd: int) -> d
     channel.send({"stage": "recognising"})
     bundle = Bundle(bundle_fd)
     found = recognise(bundle)
-    if formats.library_set(found.format) != order["library_set"]:
-        return {"needs": formats.library_set(found.format)}
+    home = formats.library_set(found.format)
+    if home != order["library_set"] and order["library_set"] in BUILT_IN:
+        return {"needs": home}
+    channel.send({"stage": "reading", "made_with": made_with(bundle, found.path)})
     source = Source(bundle, found.path, order["options"])
-    findings = formats.runtime(found.format).inspect(source, lambda stage: channel.send({"stage": stage}))
+    findings = _adapter(found.format).inspect(source, lambda stage: channel.send({"stage": stage}))
     return findings.to_json()
 
 

@@ -55,7 +55,9 @@ class Session:
             "clear": lambda request, fds: {"evicted": machine.pool.clear()},
             "pin": self._pin,
             "stats": lambda request, fds: machine.stats(),
-            "check": lambda request, fds: {"libraries": machine.check()},
+            "check": lambda request, fds: {
+                "libraries": machine.check(str(request.get("library_set") or DEFAULT_LIBRARY_SET))
+            },
         }
 
     def run(self) -> None:
@@ -143,7 +145,7 @@ class Session:
         timeout = ArtifactRejected(
             "load_timeout", f"Loading and trying the artifact took longer than {seconds:g} seconds."
         )
-        library_set = str(request.get("library_set", DEFAULT_LIBRARY_SET))
+        library_set = str(request.get("library_set") or DEFAULT_LIBRARY_SET)
         order = {"op": "inspect", "library_set": library_set, "options": request["options"]}
         return self._work_once(Job(order, library_set, limits, seconds, timeout, Ending.rejection), fds)
 

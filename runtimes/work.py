@@ -21,6 +21,7 @@ from runtimes.errors import (
     from_message,
     plain,
 )
+from runtimes.libraries import BUILT_IN, advice, suiting
 from runtimes.limits import Limits
 from runtimes.messages import Caps, Connection, EndOfStream, Frame
 from runtimes.signature import Signature
@@ -33,6 +34,8 @@ MAX_FRAMES = 10_000  # of stages and progress; an artifact's frames are counted 
 MEAN_FRAME_BYTES = 4096
 MAX_WARNINGS = 20
 DECLARED = ("signature", "input_example", "labels", "architecture")
+NOT_FOR_ITS_LIBRARIES = ("confinement_violation", "load_memory", "load_timeout")
+BETTER_SET = 'The library set "{}" has the version that made this file; name it as "library_set" to be sure.'
 TASKS = ("classification", "regression", "other")
 
 
@@ -113,8 +116,9 @@ def inspect(
     limits: Limits,
     on_stage: Callable[[str], None],
 ) -> Inspection:
-    """Inspect with the default libraries, and once more with those that the format needs."""
-    result, usage = _inspect_with("sklearn", client, bundle_fd, metadata, limits, on_stage)
+    """Inspect with the declared or the default libraries, and once more with those that the format needs."""
+    library_set = str(metadata.get("library_set") or BUILT_IN[0])
+    result, usage = _inspect_with(library_set, client, bundle_fd, metadata, limits, on_stage)
     needs = result.get("needs")
     if needs is not None:
         result, usage = _inspect_with(str(needs), client, bundle_fd, metadata, limits, on_stage)
@@ -132,9 +136,17 @@ def _inspect_with(
     options = {name: metadata[name] for name in DECLARED if name in metadata}
     request = {"op": "inspect", "library_set": library_set, "options": options, "limits": limits.to_json()}
     with _Work(client, request, bundle_fd, lambda: False) as work:
-        for frame in work.frames():
-            on_stage(plain(frame.header.get("stage", ""), 80))
-        return work.result, work.usage()
+        made_with: dict[str, str] = {}
+        try:
+            for frame in work.frames():
+                on_stage(plain(frame.header.get("stage", ""), 80))
+                made_with = _texts(frame.header.get("made_with") or made_with)
+            found = _texts(work.result.get("made_with") or {}) | made_with
+            return work.result | {"made_with": found}, work.usage()
+        except ArtifactRejected as rejection:
+            if not made_with or rejection.code in NOT_FOR_ITS_LIBRARIES:
+                raise
+            raise _with_advice(rejection, made_with, work.account()) from rejection
 
 
 def fit(
@@ -170,6 +182,7 @@ class _Work:
     def __init__(self, client: Client, request: Mapping[str, Any], fd: int, is_cancelled: Callable[[], bool]) -> None:
         self._client, self._request, self._fd, self._is_cancelled = client, request, fd, is_cancelled
         self._frames_left = MAX_FRAMES + request["limits"]["artifact_bytes"] // MEAN_FRAME_BYTES
+        self._account: dict[str, Any] = {}
         self.result: dict[str, Any] = {}
 
     def __enter__(self) -> _Work:
@@ -207,11 +220,17 @@ class _Work:
 
     def usage(self) -> dict[str, Any]:
         """End the runner; what it used. Raises the host's reason when it had to end the runner before."""
-        self._host.finish()
-        usage = self._host.answer(ENDING_SECONDS)
+        usage = self.account()
         if usage.get("fault"):
             raise from_message(usage["fault"])
         return usage
+
+    def account(self) -> dict[str, Any]:
+        """End the runner; the host's whole account of it."""
+        if not self._account:
+            self._host.finish()
+            self._account = self._host.answer(ENDING_SECONDS)
+        return self._account
 
     def _next(self) -> Frame:
         while True:
@@ -227,6 +246,14 @@ class _Work:
         self._host.finish()
         self._host.answer(ENDING_SECONDS)
         raise Cancelled("The work was cancelled.")
+
+
+def _with_advice(
+    rejection: ArtifactRejected, made_with: Mapping[str, str], account: Mapping[str, Any]
+) -> ArtifactRejected:
+    """The rejection, saying which library set would do where another version of a library made the artifact."""
+    sentence = advice(made_with, account["libraries"], account["library_sets"])
+    return ArtifactRejected(rejection.code, f"{sentence} {plain(rejection.reason, 250)}") if sentence else rejection
 
 
 def _is_readable(fd: int) -> bool:
@@ -283,14 +310,17 @@ def _checked() -> Iterator[None]:
 
 def _inspection(result: Mapping[str, Any], usage: Mapping[str, Any]) -> Inspection:
     with _checked():
+        notes = [plain(text) for text in list(result["warnings"])[:MAX_WARNINGS]]
+        if (better := suiting(result["made_with"], usage["libraries"], usage["library_sets"])) is not None:
+            notes.append(BETTER_SET.format(better))
         return Inspection(
             format=plain(result["format"], 40),
             task=_task(result["task"]),
             signature=Signature.from_json(result["signature"]),
             libraries=dict(usage["libraries"]),
-            made_with=_texts(result["made_with"]),
+            made_with=result["made_with"],
             type_name=plain(result["type_name"], 80),
-            warnings=tuple(plain(text) for text in list(result["warnings"])[:MAX_WARNINGS]),
+            warnings=tuple(notes),
             memory_bytes=int(usage["peak_bytes"]),
             load_seconds=float(result["load_seconds"]),
         )

@@ -19,18 +19,20 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgpack
 
 from runtimes import runner, sandbox, seccomp
-from runtimes.errors import ConfinementUnavailable, RuntimeFault, to_message
+from runtimes.errors import ConfinementUnavailable, RuntimeFault, describe, to_message
 from runtimes.messages import Connection, EndOfStream
 
 MESSAGE_BYTES = 1 << 16
 MAX_FDS = 8
 CLONE_PARENT = 0x8000
 FIRST_FD = 3
+OWN_PACKAGE = "runtimes."
 LISTENER_FD = 5  # after control and bundle
 
 PRELOAD: Mapping[str, tuple[str, ...]] = {
@@ -60,8 +62,11 @@ def main(library_set: str, fd: int) -> None:
     _forget_project_folders()
     try:
         _preload(library_set)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         channel.send(msgpack.packb({"missing": str(error.name)}))
+        os._exit(1)
+    except Exception as error:
+        channel.send(msgpack.packb({"broken": describe(error)}))
         os._exit(1)
     _prepare_confinement()
     gc.collect()
@@ -100,6 +105,9 @@ class _Absent:
 
 
 def _preload(library_set: str) -> None:
+    if library_set not in PRELOAD:
+        _preload_what_is_there()
+        return
     absent = _Absent(LEFT_OUT[library_set])
     sys.meta_path.insert(0, absent)
     try:
@@ -107,6 +115,14 @@ def _preload(library_set: str) -> None:
             importlib.import_module(module)
     finally:
         sys.meta_path.remove(absent)
+
+
+def _preload_what_is_there() -> None:
+    """Import what a declared set holds of all that any set is known to hold; a version may lack a module."""
+    for module in dict.fromkeys(module for modules in PRELOAD.values() for module in modules):
+        # an adapter may want more of a library than an old version has; a library that is there must work
+        with suppress(Exception if module.startswith(OWN_PACKAGE) else ModuleNotFoundError):
+            importlib.import_module(module)
 
 
 def _forget_project_folders() -> None:
@@ -119,7 +135,8 @@ def _forget_project_folders() -> None:
 
 def _libraries(library_set: str) -> dict[str, str]:
     versions = {"python": platform.python_version()}
-    for name in DISTRIBUTIONS[library_set]:
+    known = DISTRIBUTIONS.get(library_set) or tuple(name for names in DISTRIBUTIONS.values() for name in names)
+    for name in dict.fromkeys(known):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

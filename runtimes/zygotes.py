@@ -9,17 +9,19 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from runtimes.errors import ArtifactRejected, HostUnavailable
+from runtimes.errors import ArtifactRejected, HostUnavailable, RuntimeFault, from_message, plain, to_message
+from runtimes.libraries import BUILT_IN, LibrarySet, LibrarySets
 
 START_SECONDS = 120.0
 FORK_SECONDS = 20.0
+RETRY_SECONDS = 10.0
 COUNT_SECONDS = 5.0  # counting takes milliseconds, more than a fork
 MESSAGE_BYTES = 1 << 16
 BOOT = """
@@ -41,31 +43,58 @@ ENVIRONMENT = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "MALLOC_ARENA_MAX": "2",
     "ORT_DISABLE_TELEMETRY": "1",
+    "TORCHINDUCTOR_CACHE_DIR": "/",  # torch.export makes this folder when it is imported; nothing is written there
 }
 
 
 class Zygote:
-    """One warm process that forks runners for this one."""
+    """One warm process that forks runners for this one.
 
-    def __init__(self, library_set: str) -> None:
+    Its first thread is the parent of its runners, which end when that thread ends; `warm_up` may be called by another.
+    """
+
+    def __init__(self, library_set: str, python: Path) -> None:
+        self._library_set = library_set
         self._lock = threading.Lock()
         self._channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.libraries: dict[str, str] = {}
+        self.used_at = time.monotonic()
         with other:
             arguments = [str(Path(__file__).parent.parent), library_set, str(other.fileno())]
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-B", "-c", BOOT, *arguments],
-                env=ENVIRONMENT,
-                cwd="/",
-                pass_fds=(other.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        hello = self._receive(START_SECONDS)
+            try:
+                self.process = subprocess.Popen(
+                    [python, "-I", "-B", "-c", BOOT, *arguments],
+                    env=ENVIRONMENT,
+                    cwd="/",
+                    pass_fds=(other.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self._channel.close()
+                raise HostUnavailable(f"The library set {library_set!r} has no interpreter that starts.") from error
+
+    def warm_up(self) -> None:
+        """Wait until its libraries are imported; ends it when they cannot be.
+
+        Raises:
+            ArtifactRejected: one is missing. HostUnavailable: it does not start.
+        """
+        try:
+            hello = self._receive(START_SECONDS)
+        except HostUnavailable as error:
+            self.close()
+            raise HostUnavailable(f"The library set {self._library_set!r} does not start.") from error
         if "missing" in hello:
             self.close()
             raise ArtifactRejected("missing_library", f"This machine does not have the library {hello['missing']!r}.")
-        self.libraries: dict[str, str] = hello["libraries"]
+        if "broken" in hello:
+            self.close()
+            raise HostUnavailable(
+                f"The library set {self._library_set!r} does not start ({plain(hello['broken'], 300)})."
+            )
+        self.libraries = hello["libraries"]
 
     def fork(self, order: Mapping[str, Any], fds: Mapping[str, int]) -> int:
         """The pid of a new runner with these descriptors; it is a child of this process.
@@ -110,19 +139,26 @@ class Zygotes:
     the kernel ends the runner when its parent *thread* ends.
     """
 
-    def __init__(self, start: Callable[[str], Zygote] = Zygote) -> None:
-        self._start = start
+    def __init__(self, declared: LibrarySets | None = None) -> None:
+        self._declared = declared or LibrarySets(None)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="zygote-starter")
         self._zygotes: dict[str, Zygote] = {}
+        self._origins: dict[str, LibrarySet | None] = {}
+        self._broken: dict[str, tuple[float, RuntimeFault]] = {}
 
     def get(self, library_set: str) -> Zygote:
-        """The warm zygote of a library set; waits while it starts."""
+        """The warm zygote of a library set; waits while it starts.
+
+        Raises:
+            ArtifactRejected: nobody declared such a set, or a library is missing. HostUnavailable: it does not start.
+        """
+        origin = self._origin(library_set)
         with self._locks[library_set]:  # a set that starts for seconds must not hold up another
             zygote = self._zygotes.get(library_set)
-            if zygote is None or not zygote.is_alive():
-                zygote = self._starter.submit(self._start, library_set).result()
-                self._zygotes[library_set] = zygote
+            if zygote is None or not zygote.is_alive() or self._origins[library_set] != origin:
+                zygote = self._start(library_set, origin)
+            zygote.used_at = time.monotonic()
         return zygote
 
     def fork(self, library_set: str, order: Mapping[str, Any], fds: Mapping[str, int]) -> int:
@@ -138,11 +174,62 @@ class Zygotes:
         """The zygotes that were started, by library set."""
         return dict(self._zygotes)
 
+    def libraries(self) -> dict[str, Mapping[str, str]]:
+        """The versions in every library set of this machine; of the platform's own, in those that were started."""
+        own = {name: zygote.libraries for name, zygote in self.running().items() if name in BUILT_IN}
+        return {**own, **{each.name: each.libraries for each in self._declared.all()}}
+
+    def end_idle(self, idle_s: float) -> None:
+        """End the zygotes of declared sets that nobody has needed for so long; their runners live on."""
+        for name, zygote in self.running().items():
+            with self._locks[name]:
+                if name not in BUILT_IN and time.monotonic() - zygote.used_at > idle_s:
+                    self._zygotes.pop(name, zygote).close()
+
     def close(self) -> None:
         """End all zygotes."""
         for zygote in self.running().values():
             zygote.close()
         self._starter.shutdown(wait=False)
+
+    def _origin(self, library_set: str) -> LibrarySet | None:
+        """The declared set of this name; None for one of the platform's own."""
+        if library_set in BUILT_IN:
+            return None
+        origin = self._declared.find(library_set)
+        if origin is None:
+            raise self._declared.unknown(library_set)
+        return origin
+
+    def _start(self, library_set: str, origin: LibrarySet | None) -> Zygote:
+        """A new zygote in the place of the old one; one that failed a moment ago is not tried again yet."""
+        failed_at, fault = self._broken.get(library_set, (-RETRY_SECONDS, None))
+        if fault is not None and time.monotonic() - failed_at < RETRY_SECONDS:
+            raise from_message(to_message(fault))
+        python = Path(sys.executable) if origin is None else origin.python
+        try:
+            zygote = self._starter.submit(Zygote, library_set, python).result()
+            zygote.warm_up()
+        except RuntimeFault as error:
+            self._broken[library_set] = time.monotonic(), error
+            raise
+        old = self._zygotes.get(library_set)
+        self._zygotes[library_set], self._origins[library_set] = zygote, origin
+        if old is not None:
+            old.close()
+        return zygote
+
+
+def warm_up(library_set: str, python: Path) -> dict[str, str]:
+    """The versions of what an interpreter holds for runners, found by starting a zygote of it and ending that.
+
+    Raises:
+        RuntimeFault: it does not start.
+    """
+    zygote = Zygote(library_set, python)
+    zygote.warm_up()
+    zygote.close()
+    return zygote.libraries
 
 
 def thread_count(uid: int) -> int:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import sklearn
 from sklearn.base import is_classifier, is_regressor
-from sklearn.exceptions import InconsistentVersionWarning
 
 from runtimes import examples
 from runtimes.errors import ArtifactRejected, plain
@@ -73,8 +72,9 @@ def checked(model: Any, caught: list[warnings.WarningMessage], seconds: float) -
 
 def _made_with(model: Any, caught: list[warnings.WarningMessage]) -> dict[str, str]:
     for warning in caught:
-        if isinstance(warning.message, InconsistentVersionWarning):
-            return {"scikit-learn": plain(warning.message.original_sklearn_version, 40)}
+        version = getattr(warning.message, "original_sklearn_version", None)  # since scikit-learn 1.3
+        if version is not None:
+            return {"scikit-learn": plain(version, 40)}
     is_own = type(model).__module__.startswith("sklearn.")
     return {"scikit-learn": sklearn.__version__} if is_own else {}
 

@@ -66,7 +66,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     assert process.wait(20) == 0
 
 
-def start_in_the_open(folder: Path, *, as_root: bool = False) -> tuple[subprocess.Popen[bytes], HostClient]:
+def start_in_the_open(
+    folder: Path, *arguments: str, as_root: bool = False
+) -> tuple[subprocess.Popen[bytes], HostClient]:
     """A host whose interpreter and packages everybody may read, of an unprivileged user with no capability or of root.
 
     Where they lie below a folder that is closed to others (root's home), the host sees the same paths through a mount
@@ -76,7 +78,7 @@ def start_in_the_open(folder: Path, *, as_root: bool = False) -> tuple[subproces
         os.chown(folder, NOBODY, NOBODY)
     user = "" if as_root else f"--reuid={NOBODY} --regid={NOBODY} --clear-groups --inh-caps=-all --bounding-set=-all"
     path = folder / "models.sock"
-    line = shlex.join(command(path))
+    line = shlex.join(command(path, *arguments))
     script = f"{_mounts(folder)}\ncd /\nexec setpriv {user} env PYTHONPATH={ROOT} {line}"
     process = subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sh", "-ec", script])
     wait_for(path, process)
