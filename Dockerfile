@@ -23,7 +23,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 # One user id in all containers: it owns the folder of sockets that web, workers and model host share.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tenantry \
-    && install -d -o tenantry -g tenantry -m 0700 /var/lib/tenantry /run/tenantry
+    && install -d -o tenantry -g tenantry -m 0700 /var/lib/tenantry /run/tenantry /var/lib/tenantry/library-sets
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY . .

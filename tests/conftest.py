@@ -70,7 +70,8 @@ def model_host() -> Iterator[str]:
     from django.conf import settings
 
     address: str = settings.MODELS_SOCKET
-    host = subprocess.Popen([sys.executable, "-m", "runtimes.host", "--socket", address])
+    sets = str(settings.VAR / "library-sets")
+    host = subprocess.Popen([sys.executable, "-m", "runtimes.host", "--socket", address, "--library-sets", sets])
     deadline = time.monotonic() + 30
     while not Path(address).exists():
         assert host.poll() is None, "the model host ended"

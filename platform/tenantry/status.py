@@ -11,6 +11,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
 from inference.pool import ModelPool
+from runtimes.libraries import BUILT_IN
 from tenantry.celery import app
 from tenants import provisioning
 from tenants.models import SchemaTemplate
@@ -100,7 +101,9 @@ def _model_host() -> str:
     if not settings.MODELS_SOCKET:
         return "none here: predictions take the queue"
     stats = cast(ModelPool, caches["models"]).stats()
-    return f"{len(stats.runners)} runners, {stats.bytes >> 20} of {stats.memory_bytes >> 20} MiB"
+    told = f"{len(stats.runners)} runners, {stats.bytes >> 20} of {stats.memory_bytes >> 20} MiB"
+    declared = ", ".join(sorted(stats.library_sets.keys() - set(BUILT_IN)))
+    return f"{told}; library sets: {declared}" if declared else told
 
 
 def _beat() -> str:

@@ -33,6 +33,7 @@ def has_docker_compose() -> bool:
 def test_every_command_of_compose_and_heroku_is_a_line_of_the_procfile() -> None:
     commands = files.compose_commands()
     assert commands.pop("release") == "sh -c python manage.py upgrade && python manage.py ensure_operator"
+    assert commands.pop("library-sets") == "list"
     for name, command in [*commands.items(), *files.heroku_commands().items()]:
         beside = r"(deploy/with-model-host )?" if name in WORKERS else ""
         process = "web" if name == "web-predict" else name
@@ -40,7 +41,7 @@ def test_every_command_of_compose_and_heroku_is_a_line_of_the_procfile() -> None
 
 
 def test_every_process_of_the_procfile_runs_everywhere() -> None:
-    assert files.compose_commands().keys() - {"release", "web-predict"} == files.procfile().keys()
+    assert files.compose_commands().keys() - {"release", "web-predict", "library-sets"} == files.procfile().keys()
     assert files.heroku_commands().keys() == files.procfile().keys() - {"model-host"}
 
 
@@ -68,7 +69,8 @@ def test_compose_asks_for_documented_variables_alone() -> None:
 
 def test_what_compose_and_heroku_set_is_read() -> None:
     services = files.compose()["services"].values()
-    by_compose = {name for service in services if service["image"] == "tenantry" for name in service["environment"]}
+    own = [service for service in services if service["image"] == "tenantry"]
+    by_compose = {name for service in own for name in service.get("environment", {})}
     assert by_compose <= files.read_by_code()
     assert files.heroku()["setup"]["config"].keys() <= files.read_by_code()
     in_image = re.findall(r"^(?:ENV)?\s+([A-Z_]+)=", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
@@ -85,7 +87,7 @@ def test_the_model_host_is_given_nothing_to_lose() -> None:
     assert host["read_only"] is True
     assert "env_file" not in host
     assert host["environment"].keys() == {"TENANTRY_MODELS_SOCKET", "MODEL_MEMORY_BYTES", "TENANTRY_RUN_UNCONFINED"}
-    assert host["volumes"] == ["sockets:/run/tenantry"]
+    assert host["volumes"] == ["sockets:/run/tenantry", "library-sets:/var/lib/tenantry/library-sets:ro"]
 
 
 def test_whoever_predicts_shares_the_model_hosts_sockets() -> None:
