@@ -25,12 +25,13 @@ from runtimes.errors import (
     RunnerDied,
     RuntimeFault,
 )
+from runtimes.fits import FitReport, Progress, Validation, fit
 from runtimes.limits import Limits
 from runtimes.messages import EndOfStream
 from runtimes.protocol import Prediction
 from runtimes.reporting import Reporter
 from runtimes.signature import Batch
-from runtimes.work import FitReport, Inspection, Progress, Validation, fit, inspect
+from runtimes.work import Inspection, inspect
 
 CONNECTIONS_A_THREAD = 64
 LEASE_SECONDS = 1200.0
@@ -125,19 +126,32 @@ class HostClient:
         validation: Validation,
         dataset_fd: int,
         out: BinaryIO,
+        format_name: str = "csv",
+        library_set: str = "sklearn",
+        watch: str = "",
         limits: Limits | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         is_cancelled: Callable[[], bool] | None = None,
     ) -> FitReport:
-        """Train on a CSV file in a confined runner; the artifact is written to `out`.
+        """Train on a table in a confined runner of a library set; the artifact is written to `out`.
+
+        watch: a metric that is to be told while the fit goes on.
 
         Raises:
             Cancelled: `is_cancelled` said so; the runner is gone. ModelError: the data or the parameters do not do.
             DeadlineExceeded, ArtifactRejected: over a limit.
         """
-        order = {"trainer": trainer, "params": params, "target": target, "validation": validation}
+        order = {
+            "trainer": trainer,
+            "params": params,
+            "target": target,
+            "validation": validation,
+            "format": format_name,
+            "library_set": library_set,
+            "watch": watch,
+        }
         report = on_progress or (lambda progress: None)
-        return fit(self, order, dataset_fd, tenant, out, limits or Limits(), report, is_cancelled or (lambda: False))
+        return fit(self, order, dataset_fd, out, limits or Limits(), report, is_cancelled or (lambda: False))
 
     def resident(self, key: str) -> bool:
         """Whether the version is loaded now."""

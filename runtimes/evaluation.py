@@ -1,48 +1,135 @@
-"""How good a fitted model is on rows that it has not seen."""
+"""How good predictions are beside the truth, and which columns a model needs for them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn import metrics
 
-from runtimes.trainers.trainer import Kind
+from runtimes.measured import MOST_CLASSES, MOST_COLUMNS, Confusion, Evaluation, Histogram, Importance
+from runtimes.trainers.trainer import Fitted, Kind
+
+BINS = 20
+SHUFFLES = 5
+MOST_PREDICTIONS = 60_000  # of an importance: rows by columns by shuffles; it looks at no more rows than that allows
+FEWEST_ROWS, MOST_ROWS = 50, 1_000
 
 
-def evaluate(model: Any, features: pd.DataFrame, target: pd.Series, task: Kind) -> dict[str, float]:
+@dataclass(frozen=True)
+class Judged:
+    """Predictions beside the truth. probabilities: (rows, classes) in the order of classes, where there are any."""
+
+    truth: np.ndarray
+    predicted: np.ndarray
+    probabilities: np.ndarray | None = None
+    classes: Sequence[Any] = ()
+
+
+def judge(model: Fitted, features: pd.DataFrame, target: pd.Series, task: Kind) -> Judged:
+    """What a model predicts for these rows."""
+    if task == "regression":
+        return Judged(target.to_numpy(), model.predict(features))
+    table = model.predict_proba(features)
+    classes = model.classes_.tolist()  # type: ignore[attr-defined]
+    return Judged(target.to_numpy(), model.predict(features), table, classes)
+
+
+def metrics_of(judged: Judged, task: Kind) -> dict[str, float]:
     """The task's metrics; one that the rows do not define (a held-out part with one class) is left out."""
-    measured = _regression(model, features, target) if task == "regression" else _classes(model, features, target)
+    measured = _regression(judged) if task == "regression" else _classes(judged)
     return {name: float(value) for name, value in measured.items() if np.isfinite(value)}
 
 
-def _regression(model: Any, features: pd.DataFrame, target: pd.Series) -> dict[str, float]:
-    predicted = model.predict(features)
+def evaluation_of(parts: Sequence[Judged], task: Kind) -> Evaluation:
+    """What is measured on held-out rows, or over the folds of a cross-validation."""
+    each = [metrics_of(part, task) for part in parts]
+    truth, predicted = (np.concatenate(found) for found in _columns_of(parts))
+    whole = Judged(truth, predicted)
+    return Evaluation(
+        rows=len(whole.truth),
+        metrics=mean_of(each),
+        folds=each if len(each) > 1 else [],
+        confusion=_confusion(whole) if task == "classification" else None,
+        residuals=_residuals(whole) if task == "regression" else None,
+    )
+
+
+def mean_of(folds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each metric that every fold has."""
+    names = [name for name in folds[0] if all(name in fold for fold in folds)] if folds else []
+    return {name: float(np.mean([fold[name] for fold in folds])) for name in names}
+
+
+def importance_of(model: Fitted, features: pd.DataFrame, target: pd.Series, task: Kind, seed: int) -> list[Importance]:
+    """How much each column matters, the most important first; of a very wide table nothing is said."""
+    columns = model.columns
+    if not 1 < len(columns) <= MOST_COLUMNS:
+        return []
+    most = max(FEWEST_ROWS, min(MOST_ROWS, MOST_PREDICTIONS // (len(columns) * SHUFFLES)))
+    rows, truth = features[columns].head(most).reset_index(drop=True), target.head(most).to_numpy()
+    score = metrics.accuracy_score if task == "classification" else metrics.r2_score
+    whole, random = score(truth, model.predict(rows)), np.random.default_rng(seed)
+    told = []
+    for name in columns:
+        losses = [whole - score(truth, model.predict(_shuffled(rows, name, random))) for _ in range(SHUFFLES)]
+        if np.isfinite(losses).all():
+            told.append(Importance(column=name, mean=float(np.mean(losses)), std=float(np.std(losses))))
+    return sorted(told, key=lambda one: -one.mean)
+
+
+def _shuffled(rows: pd.DataFrame, name: str, random: np.random.Generator) -> pd.DataFrame:
+    return rows.assign(**{name: rows[name].to_numpy()[random.permutation(len(rows))]})
+
+
+def _columns_of(parts: Sequence[Judged]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    return [part.truth for part in parts], [part.predicted for part in parts]
+
+
+def _regression(judged: Judged) -> dict[str, float]:
+    truth, predicted = judged.truth, judged.predicted
     found = {
-        "mae": metrics.mean_absolute_error(target, predicted),
-        "rmse": metrics.root_mean_squared_error(target, predicted),
+        "mae": metrics.mean_absolute_error(truth, predicted),
+        "rmse": metrics.root_mean_squared_error(truth, predicted),
     }
-    return found | ({"r2": metrics.r2_score(target, predicted)} if len(target) > 1 else {})
+    return found | ({"r2": metrics.r2_score(truth, predicted)} if len(truth) > 1 else {})
 
 
-def _classes(model: Any, features: pd.DataFrame, target: pd.Series) -> dict[str, float]:
+def _classes(judged: Judged) -> dict[str, float]:
     """f1 is the second class's for two classes and the unweighted mean for more; roc_auc is one-vs-rest for more."""
-    predicted, table = model.predict(features), model.predict_proba(features)
-    classes = list(model.classes_)
-    is_binary = len(classes) == 2
-    averaging = {"average": "binary", "pos_label": classes[1]} if is_binary else {"average": "macro"}
+    truth, predicted = judged.truth, judged.predicted
+    classes = list(judged.classes)
+    averaging = {"average": "binary", "pos_label": classes[1]} if len(classes) == 2 else {"average": "macro"}
     found = {
-        "accuracy": metrics.accuracy_score(target, predicted),
-        "f1": metrics.f1_score(target, predicted, zero_division=0.0, **averaging),
-        "log_loss": metrics.log_loss(target, table, labels=classes),
+        "accuracy": metrics.accuracy_score(truth, predicted),
+        "f1": metrics.f1_score(truth, predicted, labels=None, zero_division=0.0, **averaging),
     }
-    if set(target) >= set(classes):
-        found["roc_auc"] = _roc_auc(target, table, classes)
+    if judged.probabilities is None or not set(truth.tolist()) <= set(classes):
+        return found
+    found["log_loss"] = metrics.log_loss(truth, judged.probabilities, labels=classes)
+    if set(truth.tolist()) >= set(classes):
+        found["roc_auc"] = _roc_auc(truth, judged.probabilities, classes)
     return found
 
 
-def _roc_auc(target: pd.Series, table: np.ndarray, classes: list[Any]) -> float:
+def _roc_auc(truth: np.ndarray, table: np.ndarray, classes: list[Any]) -> float:
     if len(classes) == 2:
-        return float(metrics.roc_auc_score(target == classes[1], table[:, 1]))
-    return float(metrics.roc_auc_score(target, table, multi_class="ovr", labels=classes))
+        return float(metrics.roc_auc_score(truth == classes[1], table[:, 1]))
+    return float(metrics.roc_auc_score(truth, table, multi_class="ovr", labels=classes))
+
+
+def _confusion(judged: Judged) -> Confusion | None:
+    labels = sorted({*judged.truth.tolist(), *judged.predicted.tolist()})
+    if len(labels) > MOST_CLASSES:
+        return None
+    counts = metrics.confusion_matrix(judged.truth, judged.predicted, labels=labels)
+    return Confusion(labels=labels, counts=counts.tolist())
+
+
+def _residuals(judged: Judged) -> Histogram:
+    left = judged.truth.astype(float) - judged.predicted.astype(float)
+    counts, edges = np.histogram(left[np.isfinite(left)], bins=BINS)
+    return Histogram(edges=edges.tolist(), counts=counts.tolist())

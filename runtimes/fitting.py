@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
+import importlib.metadata
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
-from sklearn.pipeline import Pipeline
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
-from runtimes import examples
 from runtimes.bundle import FileSlice
 from runtimes.errors import ModelError, plain
-from runtimes.evaluation import evaluate
-from runtimes.formats.scikit_learn import EstimatorPredictor, class_names
+from runtimes.evaluation import Judged, evaluation_of, importance_of, judge, mean_of, metrics_of
+from runtimes.frames import cells_of
+from runtimes.measured import Evaluation
 from runtimes.messages import Connection
-from runtimes.preparation import transformer
-from runtimes.signature import STRING, Batch, Field, Signature
 from runtimes.tables import InvalidDataset, Table, read_table
 from runtimes.trainers import TRAINERS, Trainer
+from runtimes.trainers.trainer import Fitted
 
-ARTIFACT_NAME = "model.pkl"
 CHUNK_BYTES = 1 << 20
 EXAMPLE_ROWS = 3
 MAX_CLASSES = 1_000
 FITTING_FROM, FITTING_TO = 10.0, 85.0
-DEFAULT_FRACTION = 0.2
+DEFAULT_FRACTION, DEFAULT_FOLDS = 0.2, 5
+LOOKED_AT = 2_000  # held-out rows that a model in the making is judged on
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,96 @@ def fit(order: Mapping[str, Any], channel: Connection, dataset_fd: int) -> dict[
     """
     trainer = _trainer(order)
     _report(channel, 0.0, "reading")
-    table = _read(dataset_fd, str(order["target"]), trainer)
-    split = _split(table, trainer, order.get("validation") or {})
-    model = _fit_pipeline(trainer, split.train, channel)
-    _report(channel, FITTING_TO, "evaluating")
-    metrics = {} if split.held_out is None else evaluate(model, *_parts(split.held_out), trainer.task)
-    _report(channel, 90.0, "saving", metrics)
-    report = _describe(model, split.train.features, trainer)
-    _send_artifact(model, channel)
-    return {**report, "metrics": metrics}
+    table = _read(dataset_fd, order, trainer)
+    validation = dict(order.get("validation") or {})
+    fit_all = _cross_validated if validation.get("kind") == "kfold" else _held_out
+    model, evaluation = fit_all(trainer, table, validation, _Telling(channel, trainer, str(order.get("watch") or "")))
+    _report(channel, 90.0, "saving", evaluation.metrics)
+    report = _describe(model, table.features, trainer)
+    model.save(_Sender(channel))
+    return {**report, "metrics": evaluation.metrics, "evaluation": evaluation.model_dump()}
+
+
+def _held_out(
+    trainer: Trainer, table: Table, validation: Mapping[str, Any], telling: _Telling
+) -> tuple[Fitted, Evaluation]:
+    """The model fitted on most rows and measured on the others."""
+    split = _split(table, trainer, validation)
+    model = _fit(trainer, split.train, telling.on(split.held_out))
+    telling.stage(FITTING_TO, "evaluating")
+    if split.held_out is None:
+        return model, Evaluation()
+    features, target = split.held_out.features, split.held_out.target
+    found = evaluation_of([judge(model, features, target, trainer.task)], trainer.task)
+    importance = importance_of(model, features, target, trainer.task, int(validation.get("seed", 0)))
+    return model, found.model_copy(update={"importance": importance})
+
+
+def _cross_validated(
+    trainer: Trainer, table: Table, validation: Mapping[str, Any], telling: _Telling
+) -> tuple[Fitted, Evaluation]:
+    """The model fitted on all rows, and what as many models as there are folds measured on the rest of them."""
+    seed, judged = int(validation.get("seed", 0)), list[Judged]()
+    importance: Any = []
+    splits = list(_folds(table, trainer, int(validation.get("folds", DEFAULT_FOLDS)), seed))
+    for number, split in enumerate(splits):
+        model = _fit(trainer, split.train, telling.part(number, len(splits) + 1))
+        assert split.held_out is not None
+        features, target = split.held_out.features, split.held_out.target
+        judged.append(judge(model, features, target, trainer.task))
+        importance = importance or importance_of(model, features, target, trainer.task, seed)
+        so_far = mean_of([metrics_of(one, trainer.task) for one in judged])
+        telling.tell(number + 1, len(splits) + 1, f"fold {number + 1} of {len(splits)}", so_far)
+    model = _fit(trainer, table, telling.part(len(splits), len(splits) + 1))
+    telling.stage(FITTING_TO, "evaluating")
+    return model, evaluation_of(judged, trainer.task).model_copy(update={"importance": importance})
+
+
+class _Telling:
+    """Tells the client how far a fit is, and what its model is worth so far if the client watches a metric."""
+
+    def __init__(self, channel: Connection, trainer: Trainer, metric: str) -> None:
+        self._channel, self._trainer, self._metric = channel, trainer, metric
+
+    def stage(self, percent: float, stage: str) -> None:
+        """Tell a new stage."""
+        _report(self._channel, percent, stage)
+
+    def tell(self, done: float, parts: int, stage: str, metrics: Mapping[str, float] | None = None) -> None:
+        """Tell that so many of the parts are done."""
+        _report(self._channel, FITTING_FROM + done / parts * (FITTING_TO - FITTING_FROM), stage, metrics)
+
+    def part(self, number: int, parts: int) -> Any:
+        """What one of several fits reports to."""
+
+        def report(fraction: float, *, model: Any = None, metrics: Any = None) -> None:
+            self.tell(number + fraction, parts, "fitting")
+
+        self.tell(number, parts, "fitting")
+        return report
+
+    def on(self, held_out: Table | None) -> Any:
+        """What a single fit reports to."""
+
+        def report(fraction: float, *, model: Any = None, metrics: Any = None) -> None:
+            self.tell(fraction, 1, "fitting", {**(metrics or {}), **self._so_far(model, held_out)})
+
+        self.tell(0, 1, "fitting")
+        return report
+
+    def _so_far(self, model: Fitted | None, held_out: Table | None) -> dict[str, float]:
+        if not self._metric or model is None or held_out is None:
+            return {}
+        rows = held_out.features.head(LOOKED_AT), held_out.target.head(LOOKED_AT)
+        found = metrics_of(judge(model, *rows, self._trainer.task), self._trainer.task)
+        return {self._metric: found[self._metric]} if self._metric in found else {}
+
+
+def _fit(trainer: Trainer, train: Table, watch: Any) -> Fitted:
+    try:
+        return trainer.fit(train.features, train.target, watch)
+    except ValueError as error:
+        raise ModelError(plain(f"The fit failed: {error}"), "fit_failed") from error
 
 
 def _trainer(order: Mapping[str, Any]) -> Trainer:
@@ -68,9 +147,11 @@ def _trainer(order: Mapping[str, Any]) -> Trainer:
         raise ModelError(plain(error), "invalid_parameter") from error
 
 
-def _read(dataset_fd: int, target: str, trainer: Trainer) -> Table:
+def _read(dataset_fd: int, order: Mapping[str, Any], trainer: Trainer) -> Table:
     file = FileSlice.whole(dataset_fd)
-    table = read_table(file, target, is_numeric_target=trainer.task == "regression")
+    is_numeric = trainer.task == "regression"
+    format_name = str(order.get("format") or "csv")
+    table = read_table(file, str(order["target"]), is_numeric_target=is_numeric, format_name=format_name)
     if trainer.task == "classification":
         _check_classes(table.target)
     return table
@@ -113,77 +194,60 @@ def _rows(table: Table, rows: np.ndarray) -> Table:
     return Table(table.features.iloc[rows], table.target.iloc[rows])
 
 
-def _parts(table: Table) -> tuple[pd.DataFrame, pd.Series]:
-    return table.features, table.target
-
-
-def _fit_pipeline(trainer: Trainer, train: Table, channel: Connection) -> Pipeline:
-    _report(channel, FITTING_FROM, "fitting")
-    prepare = transformer(train.features, trainer.preparation)
+def _folds(table: Table, trainer: Trainer, folds: int, seed: int) -> Iterator[Split]:
+    """The table split so many times, each row held out once; classes in proportion, where each has rows enough."""
+    is_classes = trainer.task == "classification"
+    is_stratified = is_classes and table.target.value_counts().min() >= folds
+    kind = StratifiedKFold if is_stratified else KFold
     try:
-        rows = np.asarray(prepare.fit_transform(train.features), dtype=np.float64)
-        estimator = trainer.fit(rows, train.target.to_numpy(), _progress_of_fitting(channel))
+        parts = list(kind(folds, shuffle=True, random_state=seed).split(np.arange(len(table.target)), table.target))
     except ValueError as error:
-        raise ModelError(plain(f"The fit failed: {error}"), "fit_failed") from error
-    return Pipeline([("prepare", prepare), ("model", estimator)])
+        raise InvalidDataset(f"The table cannot be split: {plain(error, 200)}") from error
+    for train, held_out in parts:
+        if is_classes and table.target.iloc[train].nunique() < 2:
+            raise InvalidDataset("The rows left for fitting have one class only.")
+        yield Split(_rows(table, train), _rows(table, held_out))
 
 
-def _progress_of_fitting(channel: Connection) -> Any:
-    def report(fraction: float) -> None:
-        _report(channel, FITTING_FROM + fraction * (FITTING_TO - FITTING_FROM), "fitting")
-
-    return report
-
-
-def _describe(model: Pipeline, features: pd.DataFrame, trainer: Trainer) -> dict[str, Any]:
-    inputs = tuple(_field(features[name]) for name in features.columns)
-    example = features.head(EXAMPLE_ROWS)
-    draft = Signature("columns", inputs, (), class_names(model) if trainer.task == "classification" else None)
-    outputs = EstimatorPredictor(model, draft).predict(_batch(example), probabilities=False).outputs
-    fields = tuple(examples.field_of(name, values) for name, values in outputs.items())
+def _describe(model: Fitted, features: pd.DataFrame, trainer: Trainer) -> dict[str, Any]:
+    example = features[model.columns].head(EXAMPLE_ROWS)
+    signature = model.signature(example)
+    cells = cells_of(example)
     return {
-        "format": "sklearn",
+        "format": model.format,
         "task": trainer.task,
-        "signature": Signature("columns", inputs, fields, draft.classes).to_json(),
-        "input_example": {"columns": list(features.columns), "data": _cells(example)},
-        "artifact_name": ARTIFACT_NAME,
+        "signature": signature.to_json(),
+        "input_example": cells if signature.layout == "tensor" else {"columns": model.columns, "data": cells},
+        "artifact_name": model.file_name,
+        "declared": dict(model.declared()),
+        "libraries": _versions(trainer.requires),
     }
 
 
-def _field(column: pd.Series) -> Field:
-    dtype = STRING if column.dtype == object else column.dtype.name
-    return Field(str(column.name), dtype, (-1,), nullable=dtype != "bool")
-
-
-def _batch(frame: pd.DataFrame) -> Batch:
-    rows = _cells(frame)
-    texts = {name for name in frame.columns if frame[name].dtype == object}
-    return {
-        str(name): np.array([row[place] for row in rows], dtype=object) if name in texts else frame[name].to_numpy()
-        for place, name in enumerate(frame.columns)
-    }
-
-
-def _cells(frame: pd.DataFrame) -> list[list[Any]]:
-    rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
-    return [list(row) for row in rows]
+def _versions(modules: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    owners = importlib.metadata.packages_distributions() if modules else {}
+    for module in modules:
+        for name in owners.get(module, ())[:1]:
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 class _Sender:
-    """A file that only pickle writes to; its bytes leave in frames as they come."""
+    """A file that is only written to; its bytes leave in frames as they come."""
 
     def __init__(self, channel: Connection) -> None:
         self._channel = channel
 
     def write(self, data: Any) -> int:
+        """Send the bytes."""
         view = memoryview(data).cast("B")
         for start in range(0, view.nbytes, CHUNK_BYTES):
             self._channel.send({"artifact": True}, [view[start : start + CHUNK_BYTES]])
         return view.nbytes
 
-
-def _send_artifact(model: Pipeline, channel: Connection) -> None:
-    pickle.dump(model, _Sender(channel), protocol=5)
+    def flush(self) -> None:
+        """Nothing waits."""
 
 
 def _report(channel: Connection, percent: float, stage: str, metrics: Mapping[str, float] | None = None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import select
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -91,7 +92,10 @@ def _inspect(order: Mapping[str, Any], channel: Connection, bundle_fd: int) -> d
 
 
 def _fit(order: Mapping[str, Any], channel: Connection, dataset_fd: int) -> dict[str, Any]:
-    from runtimes import fitting  # it imports scikit-learn, which a torch runner never needs
+    # Another set's runner first imports scikit-learn now, whose joblib asks for a folder for temporary files: any name
+    # will do, as nothing can be written.
+    tempfile.tempdir = tempfile.tempdir or "/"
+    from runtimes import fitting  # it imports scikit-learn, which a torch runner seldom needs
 
     return fitting.fit(order, channel, dataset_fd)
 

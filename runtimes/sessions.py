@@ -31,6 +31,7 @@ from runtimes.pool import Resident
 CAPS = Caps(header_bytes=4 << 20, body_bytes=0)
 MAX_FDS = 3
 REQUEST_SECONDS = 30.0
+FIT_ORDER = ("op", "trainer", "params", "target", "validation", "format", "watch")
 DUTY_SECONDS = 900.0  # for the loading client to fetch and pack its bundle
 log = logging.getLogger("runtimes.host")
 
@@ -152,10 +153,10 @@ class Session:
     def _fit(self, request: Request, fds: list[int]) -> Answer:
         limits = Limits.from_json(request["limits"])
         timeout = DeadlineExceeded(f"The fit took longer than its {limits.fit_seconds:g} seconds.")
-        order = {"op": "fit", **{name: request[name] for name in ("trainer", "params", "target", "validation")}}
-        return self._work_once(
-            Job(order, DEFAULT_LIBRARY_SET, limits, limits.fit_seconds, timeout, Ending.failed_fit), fds
-        )
+        order = {name: request[name] for name in FIT_ORDER if name in request}
+        library_set = str(request.get("library_set") or DEFAULT_LIBRARY_SET)
+        job = Job(order, library_set, limits, limits.fit_seconds, timeout, Ending.failed_fit)
+        return self._work_once(job, fds)
 
     def _work_once(self, job: Job, fds: list[int]) -> Answer:
         if len(fds) != 2:

@@ -1,4 +1,4 @@
-"""One-shot work seen from the client: an inspection or a fit in a runner that ends with it."""
+"""One-shot work seen from the client, such as an inspection, in a runner that ends with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol
 
 from runtimes.errors import (
     ArtifactRejected,
@@ -29,7 +29,7 @@ from runtimes.signature import Signature
 CHUNK_CAPS = Caps(header_bytes=4 << 20, body_bytes=4 << 20)
 TICK_SECONDS = 0.2
 ENDING_SECONDS = 30.0
-MAX_METRICS = 100
+MAX_TEXTS = 100
 MAX_FRAMES = 10_000  # of stages and progress; an artifact's frames are counted by its size
 MEAN_FRAME_BYTES = 4096
 MAX_WARNINGS = 20
@@ -37,14 +37,6 @@ DECLARED = ("signature", "input_example", "labels", "architecture")
 NOT_FOR_ITS_LIBRARIES = ("confinement_violation", "load_memory", "load_timeout")
 BETTER_SET = 'The library set "{}" has the version that made this file; name it as "library_set" to be sure.'
 TASKS = ("classification", "regression", "other")
-
-
-class Validation(TypedDict, total=False):
-    """How a fit measures itself: `{"kind": "holdout", "fraction": 0.2, "seed": 7}`."""
-
-    kind: Literal["holdout", "none"]
-    fraction: float
-    seed: int
 
 
 class Conversation(Protocol):
@@ -83,31 +75,6 @@ class Inspection:
     load_seconds: float
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a fit is: percent from 0 to 100."""
-
-    percent: float
-    stage: str
-    metrics: dict[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """What a fit gave; metrics are measured on the held-out rows."""
-
-    metrics: dict[str, float]
-    signature: Signature
-    format: str
-    libraries: dict[str, str]
-    task: Literal["classification", "regression", "other"]
-    input_example: Any
-    artifact_bytes: int
-    artifact_name: str
-    duration_s: float
-    peak_memory_bytes: int
-
-
 def inspect(
     client: Client,
     bundle_fd: int,
@@ -135,13 +102,13 @@ def _inspect_with(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     options = {name: metadata[name] for name in DECLARED if name in metadata}
     request = {"op": "inspect", "library_set": library_set, "options": options, "limits": limits.to_json()}
-    with _Work(client, request, bundle_fd, lambda: False) as work:
+    with Work(client, request, bundle_fd, lambda: False) as work:
         made_with: dict[str, str] = {}
         try:
             for frame in work.frames():
                 on_stage(plain(frame.header.get("stage", ""), 80))
-                made_with = _texts(frame.header.get("made_with") or made_with)
-            found = _texts(work.result.get("made_with") or {}) | made_with
+                made_with = texts_of(frame.header.get("made_with") or made_with)
+            found = texts_of(work.result.get("made_with") or {}) | made_with
             return work.result | {"made_with": found}, work.usage()
         except ArtifactRejected as rejection:
             if not made_with or rejection.code in NOT_FOR_ITS_LIBRARIES:
@@ -149,34 +116,7 @@ def _inspect_with(
             raise _with_advice(rejection, made_with, work.account()) from rejection
 
 
-def fit(
-    client: Client,
-    order: Mapping[str, Any],
-    dataset_fd: int,
-    tenant: str,
-    out: BinaryIO,
-    limits: Limits,
-    on_progress: Callable[[Progress], None],
-    is_cancelled: Callable[[], bool],
-) -> FitReport:
-    """Fit, writing the artifact's bytes to `out` as they come, up to the limit."""
-    started = time.monotonic()
-    written = 0
-    request = {"op": "fit", **order, "limits": limits.to_json()}
-    with _Work(client, request, dataset_fd, is_cancelled) as work:
-        for frame in work.frames():
-            if "artifact" in frame.header:
-                written += frame.body.nbytes
-                if written > limits.artifact_bytes:
-                    raise ArtifactRejected("artifact_too_large", "The fitted model is larger than a model may be.")
-                out.write(frame.body)
-            else:
-                on_progress(_progress(frame.header))
-        result, usage = work.result, work.usage()
-    return _fit_report(result, usage, written, time.monotonic() - started)
-
-
-class _Work:
+class Work:
     """One job in a one-shot runner: its frames, then its result, then what it used."""
 
     def __init__(self, client: Client, request: Mapping[str, Any], fd: int, is_cancelled: Callable[[], bool]) -> None:
@@ -185,7 +125,7 @@ class _Work:
         self._account: dict[str, Any] = {}
         self.result: dict[str, Any] = {}
 
-    def __enter__(self) -> _Work:
+    def __enter__(self) -> Work:
         with ExitStack() as opened:
             self._host = opened.enter_context(self._client.converse())
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -209,14 +149,26 @@ class _Work:
                 self.usage()
                 raise ProtocolFault("A runner ended without a result.") from None
             if "result" in frame.header:
-                self.result = _map(frame.header["result"])
+                self.result = map_of(frame.header["result"])
                 return
             if "fault" in frame.header:
-                raise _believed(from_message(_map(frame.header["fault"])))
+                raise _believed(from_message(map_of(frame.header["fault"])))
             self._frames_left -= 1
             if self._frames_left < 0:
                 raise ProtocolFault("A runner sent more messages than any work has.")
             yield frame
+
+    def answer(self, header: Mapping[str, Any], buffers: Sequence[memoryview] = ()) -> None:
+        """Send the runner what it asked for in its last frame.
+
+        Raises:
+            ProtocolFault: it does not read.
+        """
+        try:
+            self._channel.send(header, buffers, time.monotonic() + ENDING_SECONDS)
+        except (EndOfStream, DeadlineExceeded) as error:
+            self.usage()
+            raise ProtocolFault("A runner did not take what it had asked for.") from error
 
     def usage(self) -> dict[str, Any]:
         """End the runner; what it used. Raises the host's reason when it had to end the runner before."""
@@ -267,32 +219,20 @@ def _believed(fault: RuntimeFault) -> RuntimeFault:
     return ModelError(fault.message, fault.code if isinstance(fault, InvalidSignature) else None)
 
 
-def _map(value: object) -> dict[str, Any]:
+def map_of(value: object) -> dict[str, Any]:
+    """A map out of a runner."""
     if not isinstance(value, dict):
         raise ProtocolFault("A runner's result is not a map.")
     return value
 
 
-def _texts(value: object) -> dict[str, str]:
-    return {plain(name, 80): plain(text, 80) for name, text in list(_map(value).items())[:MAX_METRICS]}
+def texts_of(value: object) -> dict[str, str]:
+    """A map of short texts out of a runner."""
+    return {plain(name, 80): plain(text, 80) for name, text in list(map_of(value).items())[:MAX_TEXTS]}
 
 
-def _numbers(value: object) -> dict[str, float]:
-    items = list(_map(value).items())[:MAX_METRICS]
-    return {plain(name, 80): float(number) for name, number in items if isinstance(number, int | float)}
-
-
-def _progress(header: Mapping[str, Any]) -> Progress:
-    percent = header.get("percent")
-    metrics = header.get("metrics")
-    return Progress(
-        min(max(float(percent), 0.0), 100.0) if isinstance(percent, int | float) else 0.0,
-        plain(header.get("stage", ""), 80),
-        _numbers(metrics) if metrics else None,
-    )
-
-
-def _task(value: object) -> Literal["classification", "regression", "other"]:
+def task_of(value: object) -> Literal["classification", "regression", "other"]:
+    """A task that there is."""
     for task in TASKS:
         if value == task:
             return task  # type: ignore[return-value]
@@ -300,7 +240,7 @@ def _task(value: object) -> Literal["classification", "regression", "other"]:
 
 
 @contextmanager
-def _checked() -> Iterator[None]:
+def checked() -> Iterator[None]:
     """Whatever is missing or of the wrong kind in a runner's result is a fault of the protocol."""
     try:
         yield
@@ -309,13 +249,13 @@ def _checked() -> Iterator[None]:
 
 
 def _inspection(result: Mapping[str, Any], usage: Mapping[str, Any]) -> Inspection:
-    with _checked():
+    with checked():
         notes = [plain(text) for text in list(result["warnings"])[:MAX_WARNINGS]]
         if (better := suiting(result["made_with"], usage["libraries"], usage["library_sets"])) is not None:
             notes.append(BETTER_SET.format(better))
         return Inspection(
             format=plain(result["format"], 40),
-            task=_task(result["task"]),
+            task=task_of(result["task"]),
             signature=Signature.from_json(result["signature"]),
             libraries=dict(usage["libraries"]),
             made_with=result["made_with"],
@@ -323,20 +263,4 @@ def _inspection(result: Mapping[str, Any], usage: Mapping[str, Any]) -> Inspecti
             warnings=tuple(notes),
             memory_bytes=int(usage["peak_bytes"]),
             load_seconds=float(result["load_seconds"]),
-        )
-
-
-def _fit_report(result: Mapping[str, Any], usage: Mapping[str, Any], written: int, seconds: float) -> FitReport:
-    with _checked():
-        return FitReport(
-            metrics=_numbers(result["metrics"]),
-            signature=Signature.from_json(result["signature"]),
-            format=plain(result["format"], 40),
-            libraries=dict(usage["libraries"]),
-            task=_task(result["task"]),
-            input_example=result["input_example"],
-            artifact_bytes=written,
-            artifact_name=plain(result["artifact_name"], 80),
-            duration_s=seconds,
-            peak_memory_bytes=int(usage["peak_bytes"]),
         )

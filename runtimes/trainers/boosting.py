@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from runtimes.trainers.trainer import TrainerParams
@@ -19,7 +21,7 @@ class BoostingParams(TrainerParams):
     early_stopping: bool = Field(default=False, description="Stop when a tenth of the rows, held out, gets no better.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Of the random numbers.")
 
-    def for_estimator(self) -> dict[str, object]:
+    def for_estimator(self) -> dict[str, Any]:
         """The parameters under the names that scikit-learn gives them."""
         named = self.model_dump()
         return {"random_state": named.pop("seed"), **named}

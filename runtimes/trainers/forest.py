@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ class ForestParams(TrainerParams):
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="Of the random numbers.")
 
-    def for_estimator(self) -> dict[str, object]:
+    def for_estimator(self) -> dict[str, Any]:
         """The parameters under the names that scikit-learn gives them."""
         named = self.model_dump()
         return {"random_state": named.pop("seed"), **named}

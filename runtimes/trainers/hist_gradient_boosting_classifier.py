@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from runtimes.trainers.boosting import BoostingParams
-from runtimes.trainers.trainer import Trainer
+from runtimes.trainers.estimator import EstimatorTrainer
 
 
-class HistGradientBoostingClassifierTrainer(Trainer):
+class HistGradientBoostingClassifierTrainer(EstimatorTrainer):
     """Trees that correct each other; takes missing values as they are."""
 
     name = "hist_gradient_boosting_classifier"

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from runtimes.trainers.trainer import Trainer, TrainerParams
+from runtimes.trainers.estimator import EstimatorTrainer
+from runtimes.trainers.trainer import TrainerParams
 
 
 class LinearRegressionParams(TrainerParams):
@@ -16,7 +17,7 @@ class LinearRegressionParams(TrainerParams):
     positive: bool = Field(default=False, description="Whether every coefficient must be positive.")
 
 
-class LinearRegressionTrainer(Trainer):
+class LinearRegressionTrainer(EstimatorTrainer):
     """Ordinary least squares."""
 
     name = "linear_regression"

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from runtimes.trainers.trainer import Trainer, TrainerParams
+from runtimes.trainers.estimator import EstimatorTrainer
+from runtimes.trainers.trainer import TrainerParams
 
 
 class LogisticRegressionParams(TrainerParams):
@@ -17,7 +18,7 @@ class LogisticRegressionParams(TrainerParams):
     class_weight: Literal["balanced"] | None = Field(default=None, description="Weigh classes by their rarity.")
 
 
-class LogisticRegressionTrainer(Trainer):
+class LogisticRegressionTrainer(EstimatorTrainer):
     """A linear classifier with calibrated probabilities, quick to fit and to explain."""
 
     name = "logistic_regression"

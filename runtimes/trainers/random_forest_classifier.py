@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from runtimes.trainers.estimator import EstimatorTrainer
 from runtimes.trainers.forest import ForestParams
-from runtimes.trainers.trainer import Trainer
 
 
 class RandomForestClassifierParams(ForestParams):
@@ -18,7 +18,7 @@ class RandomForestClassifierParams(ForestParams):
     )
 
 
-class RandomForestClassifierTrainer(Trainer):
+class RandomForestClassifierTrainer(EstimatorTrainer):
     """Many decision trees that vote."""
 
     name = "random_forest_classifier"

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from runtimes.trainers.estimator import EstimatorTrainer
 from runtimes.trainers.forest import ForestParams
-from runtimes.trainers.trainer import Trainer
 
 
 class RandomForestRegressorParams(ForestParams):
@@ -18,7 +18,7 @@ class RandomForestRegressorParams(ForestParams):
     )
 
 
-class RandomForestRegressorTrainer(Trainer):
+class RandomForestRegressorTrainer(EstimatorTrainer):
     """Many decision trees whose answers are averaged."""
 
     name = "random_forest_regressor"

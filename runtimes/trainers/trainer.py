@@ -1,18 +1,17 @@
-"""What a trainer is: declared parameters, and an estimator made from them."""
+"""What a trainer is: declared parameters, and a fit that makes a model of a table."""
 
 from __future__ import annotations
 
+import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-STEPS = 20
+from runtimes.signature import Signature
 
-OnFraction = Callable[[float], None]
 Kind = Literal["classification", "regression"]
-Preparation = Literal["scaled", "imputed", "ordinal"]
 
 
 class TrainerParams(BaseModel):
@@ -21,45 +20,76 @@ class TrainerParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Fitted(Protocol):
+    """A fitted model: it predicts frames like the one it was fitted on, and writes itself as an artifact.
+
+    file_name, format: of the artifact. columns: those that it looks at, in its inputs' order.
+    """
+
+    file_name: str
+    format: str
+    columns: list[str]
+
+    def predict(self, features: Any) -> Any:
+        """One number or class a row of the frame."""
+
+    def predict_proba(self, features: Any) -> Any:
+        """A classifier's probabilities, (rows, classes), in the order of `classes_`."""
+
+    def signature(self, features: Any) -> Signature:
+        """What its artifact takes and gives; features: some rows to try it on."""
+
+    def declared(self) -> Mapping[str, Any]:
+        """What its version's metadata must say beside the signature, such as an architecture."""
+
+    def save(self, file: Any) -> None:
+        """Write the artifact; file: has `write` and nothing else."""
+
+
+class Watch(Protocol):
+    """Hears how far a fit is, between 0 and 1, with the metrics of an epoch or the model as it is now."""
+
+    def __call__(
+        self, fraction: float, *, model: Fitted | None = None, metrics: Mapping[str, float] | None = None
+    ) -> None: ...
+
+
 class Trainer(ABC):
-    """Fits one kind of estimator.
+    """Fits one kind of model.
 
     Params declares the parameters once: for validation, for the form and for the API's schema.
-    preparation: what the columns need first: "scaled" (imputed, one-hot, standardised), "imputed" (imputed, one-hot) or
-    "ordinal" (numbers as they are, missing values included, and codes for strings).
-    grows_by: the estimator's parameter that counts its steps, if it can be fitted a few steps at a time.
+    library_set: whose runner it fits in. requires: modules that must be installed for it to be offered.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     task: ClassVar[Kind]
     Params: ClassVar[type[TrainerParams]]
-    preparation: ClassVar[Preparation]
-    grows_by: ClassVar[str | None] = None
+    library_set: ClassVar[str] = "sklearn"
+    requires: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: TrainerParams) -> None:
         self.params = params
 
     @abstractmethod
-    def estimator(self) -> Any:
-        """The unfitted scikit-learn estimator; imports scikit-learn, so only a runner calls it."""
+    def fit(self, features: Any, target: Any, watch: Watch) -> Fitted:
+        """The fitted model; only a runner calls this, for it imports heavy libraries.
 
-    def fit(self, rows: Any, target: Any, on_fraction: OnFraction) -> Any:
-        """The fitted estimator; `on_fraction` hears how much of it is done, between 0 and 1.
+        features: a frame of float64, bool and object columns, the last ones of str with NaN for what is missing.
+        target: a series of numbers or of str.
 
-        rows: (n, features) float64, prepared. target: (n,) numbers, or strings as an object array.
+        Raises:
+            ValueError: these rows, or these parameters with them, cannot be fitted; the text says why.
         """
-        estimator = self.estimator()
-        if self.grows_by is None or estimator.get_params().get("early_stopping"):
-            return estimator.fit(rows, target)
-        return _grow(estimator, self.grows_by, rows, target, on_fraction)
+
+    @classmethod
+    def is_offered(cls) -> bool:
+        """Whether what it needs is installed here."""
+        return all(_is_installed(module) for module in cls.requires)
 
 
-def _grow(estimator: Any, parameter: str, rows: Any, target: Any, on_fraction: OnFraction) -> Any:
-    """Fit in equal parts with warm_start, which gives the estimator that one fit would have given."""
-    total = int(estimator.get_params()[parameter])
-    estimator.set_params(warm_start=True)
-    for count in sorted({max(1, total * step // STEPS) for step in range(1, STEPS + 1)}):
-        estimator.set_params(**{parameter: count}).fit(rows, target)
-        on_fraction(count / total)
-    return estimator.set_params(warm_start=False)
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # a zygote says so of what it leaves out
+        return False

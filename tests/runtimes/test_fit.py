@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runtimes.client import FitReport, HostClient, LoadRequest, Progress
+from runtimes.client import HostClient, LoadRequest, Progress
 from runtimes.errors import ArtifactRejected, Cancelled, DeadlineExceeded, ModelError, ProtocolFault
 from runtimes.limits import MIB, Limits
 from runtimes.trainers import TRAINERS
@@ -40,12 +42,14 @@ def table(rows: int = 400) -> pd.DataFrame:
     return frame
 
 
-def fit(client: HostClient, frame: pd.DataFrame | bytes, **options: Any) -> tuple[FitReport, bytes]:
+def fit(client: HostClient, frame: pd.DataFrame | bytes, **options: Any) -> tuple[Any, bytes]:
     data = frame if isinstance(frame, bytes) else frame.to_csv(index=False).encode()
     out = io.BytesIO()
     asked: dict[str, Any] = {
         "trainer": "logistic_regression", "params": {}, "target": "left", "validation": HOLDOUT, **options
     }  # fmt: skip
+    trainer = TRAINERS.get(asked["trainer"])
+    asked["library_set"] = trainer.library_set if trainer else "sklearn"
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
@@ -53,7 +57,16 @@ def fit(client: HostClient, frame: pd.DataFrame | bytes, **options: Any) -> tupl
     return report, out.getvalue()
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+TABULAR = [name for name, trainer in TRAINERS.items() if trainer.library_set == "sklearn" and "text" not in name]
+NETWORKS = [name for name, trainer in TRAINERS.items() if trainer.library_set == "torch"]
+
+
+def test_every_trainer_is_offered_here() -> None:
+    assert len(TABULAR) == 12
+    assert len(NETWORKS) == 2
+
+
+@pytest.mark.parametrize("name", TABULAR)
 def test_a_trainer_fits_measures_and_sends_a_model_that_serves(client: HostClient, name: str) -> None:
     is_classifier = TRAINERS[name].task == "classification"
     target, other = ("left", "value") if is_classifier else ("value", "left")
@@ -66,7 +79,8 @@ def test_a_trainer_fits_measures_and_sends_a_model_that_serves(client: HostClien
     assert report.metrics[metric] > least
     assert (report.task, report.artifact_bytes) == (TRAINERS[name].task, len(artifact))
     assert [one.percent for one in progress] == sorted(one.percent for one in progress)
-    assert progress[-1].metrics == report.metrics
+    assert progress[-1].metrics == report.metrics == report.evaluation.metrics
+    assert report.evaluation.importance[0].column == "age"
     found = client.inspect(
         bundle_of(artifact),
         tenant="acme",
@@ -77,8 +91,7 @@ def test_a_trainer_fits_measures_and_sends_a_model_that_serves(client: HostClien
     assert predicted(client, name, artifact, report) == pickle.loads(artifact).predict(example).tolist()
 
 
-def predicted(client: HostClient, key: str, artifact: bytes, report: FitReport) -> list[Any]:
-    declared = {"signature": report.signature.to_json()}
+def predicted(client: HostClient, key: str, artifact: bytes, report: Any) -> list[Any]:
     rows, columns = report.input_example["data"], report.input_example["columns"]
     batch = {
         field.name: np.array([row[columns.index(field.name)] for row in rows], dtype=object).astype(
@@ -86,9 +99,116 @@ def predicted(client: HostClient, key: str, artifact: bytes, report: FitReport) 
         )
         for field in report.signature.inputs
     }
+    return answered(client, key, artifact, report, batch)
+
+
+def answered(client: HostClient, key: str, artifact: bytes, report: Any, batch: Any) -> list[Any]:
+    declared = {"signature": report.signature.to_json(), **report.declared}
     runner = client.runner(f"fitted {key}", lambda: LoadRequest(bundle_of(artifact), "acme", report.format, declared))
-    values: list[Any] = runner.predict(batch, deadline_s=30).outputs["prediction"].tolist()
+    values: list[Any] = next(iter(runner.predict(batch, deadline_s=30).outputs.values())).tolist()
     return values
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_becomes_a_state_dict_with_its_architecture(client: HostClient, name: str) -> None:
+    is_classifier = TRAINERS[name].task == "classification"
+    frame = table().drop(columns=["city", "income", "value" if is_classifier else "left"])
+    target = "left" if is_classifier else "value"
+    frame["left"] = np.where(frame.age > 50, 1, 0) if is_classifier else 0
+    progress: list[Progress] = []
+
+    report, artifact = fit(
+        client, frame, trainer=name, target=target, params={"epochs": 80, "batch_size": 32, "learning_rate": 0.01},
+        on_progress=progress.append,
+    )  # fmt: skip
+
+    assert report.metrics["accuracy" if is_classifier else "r2"] > 0.9
+    losses = [one.metrics["train_loss"] for one in progress if one.metrics and "train_loss" in one.metrics]
+    assert len(losses) == 80
+    assert losses[-1] < losses[0]
+    assert artifact[:2] == b"PK"
+    metadata = {"signature": report.signature.to_json(), "input_example": report.input_example, **report.declared}
+    found = client.inspect(bundle_of({"model.pth": artifact}), tenant="acme", metadata=metadata)
+    assert (found.format, found.task, found.signature) == ("torch", report.task, report.signature)
+    rows = frame.drop(columns=target).head(50).to_numpy(dtype=np.float32)
+    answers = np.ravel(answered(client, name, artifact, report, rows))
+    close = answers == frame[target].head(50) if is_classifier else abs(answers - frame[target].head(50)) < 20
+    assert np.mean(close) > 0.9
+
+
+@pytest.mark.parametrize(("column", "told"), [("city", "'city' holds words"), ("income", "'income' has missing")])
+def test_a_network_says_which_column_it_cannot_take(client: HostClient, column: str, told: str) -> None:
+    with pytest.raises(ModelError, match=told):
+        fit(client, table()[["age", column, "left"]], trainer="mlp_classifier")
+
+
+def test_texts_are_told_apart_by_their_words(client: HostClient) -> None:
+    random = np.random.default_rng(0)
+    words = {"sport": ["ball", "goal", "team"], "food": ["bread", "soup", "salt"]}
+    rows = [(topic, " ".join([*random.choice(words[topic], 3), "the", "a"])) for topic in words for _ in range(100)]
+    frame = pd.DataFrame(rows, columns=["topic", "text"])
+    frame["number"] = 1.0
+    frame.loc[:2, "text"] = np.nan
+
+    report, artifact = fit(client, frame, trainer="text_classifier", target="topic", params={"ngrams": 2})
+
+    assert report.metrics["accuracy"] > 0.9
+    assert [field.name for field in report.signature.inputs] == ["text"]
+    texts = np.array(["soup and bread", "a goal", None], dtype=object)
+    assert answered(client, "texts", artifact, report, {"text": texts})[:2] == ["food", "sport"]
+    with pytest.raises(ModelError, match="there is no column 'number' of texts; there are text"):
+        fit(client, frame, trainer="text_classifier", target="topic", params={"column": "number"})
+
+
+def test_dates_are_learned_from_and_the_artifact_needs_nothing_of_ours(client: HostClient) -> None:
+    days = pd.date_range("2020-01-01", periods=400)
+    frame = pd.DataFrame({"on": days.strftime("%Y-%m-%d"), "left": np.where(days.month > 6, "yes", "no")})
+    frame.loc[5, "on"] = None
+
+    report, artifact = fit(client, frame, trainer="random_forest_classifier")
+
+    assert report.metrics["accuracy"] > 0.9
+    script = (
+        "import pickle, sys, pandas; sys.modules['runtimes'] = None; model = pickle.load(sys.stdin.buffer); "
+        "print(model.predict(pandas.DataFrame({'on': ['2031-02-03']}))[0])"
+    )
+    command = [sys.executable, "-I", "-c", script]
+    outcome = subprocess.run(command, input=artifact, capture_output=True, check=True, cwd="/")
+    assert outcome.stdout == b"no\n"
+    assert answered(client, "dates", artifact, report, {"on": np.array(["2031-08-03", None], dtype=object)})[0] == "yes"
+
+
+def test_a_cross_validation_measures_every_row_once(client: HostClient) -> None:
+    validation = {"kind": "kfold", "folds": 4, "seed": 1}
+    progress: list[Progress] = []
+
+    report, _ = fit(client, table().drop(columns="value"), validation=validation, on_progress=progress.append)
+
+    found = report.evaluation
+    assert (found.rows, len(found.folds)) == (400, 4)
+    assert np.sum(found.confusion.counts) == 400
+    assert found.confusion.labels == ["no", "yes"]
+    assert report.metrics["accuracy"] == pytest.approx(np.mean([fold["accuracy"] for fold in found.folds]))
+    assert [one.stage for one in progress if "fold" in one.stage] == [f"fold {n} of 4" for n in (1, 2, 3, 4)]
+    assert fit(client, table().drop(columns="value"), validation=validation)[0].evaluation == found
+
+
+def test_residuals_of_a_regression_are_counted(client: HostClient) -> None:
+    report, _ = fit(client, table().drop(columns="left"), trainer="linear_regression", target="value")
+
+    assert sum(report.evaluation.residuals.counts) == report.evaluation.rows == 100
+    assert report.evaluation.confusion is None
+
+
+def test_a_watched_metric_is_told_while_the_model_grows(client: HostClient) -> None:
+    progress: list[Progress] = []
+    options = {"trainer": "hist_gradient_boosting_classifier", "params": {"max_iter": 40}, "watch": "log_loss"}
+
+    fit(client, table().drop(columns="value"), **options, on_progress=progress.append)
+
+    told = [one.metrics["log_loss"] for one in progress if one.metrics and one.stage == "fitting"]
+    assert len(told) == 20
+    assert told[-1] < told[0]
 
 
 def test_the_same_seed_gives_the_same_metrics(client: HostClient) -> None:
@@ -109,7 +229,8 @@ def test_growing_a_forest_step_by_step_gives_the_forest_of_one_fit() -> None:
     random = np.random.default_rng(0)
     rows, target = random.normal(size=(100, 3)), random.integers(0, 2, 100)
 
-    grown = RandomForestClassifierTrainer(ForestParams(n_estimators=30, seed=5)).fit(rows, target, lambda part: None)
+    trainer = RandomForestClassifierTrainer(ForestParams(n_estimators=30, seed=5))
+    grown = trainer.fit_estimator(rows, target, lambda part, estimator: None)
 
     whole = RandomForestClassifier(30, max_features="sqrt", random_state=5).fit(rows, target)
     np.testing.assert_array_equal(grown.predict_proba(rows), whole.predict_proba(rows))
