@@ -23,6 +23,7 @@ from models_registry.spooling import spool_folder
 from runtimes import errors as faults
 from runtimes.client import FitReport, HostClient
 from runtimes.limits import GIB, Limits
+from runtimes.trainers import TRAINERS
 from tenants import jobs
 from tenants.models import Job, JobLost
 from tenants.scope import current_tenant
@@ -84,6 +85,8 @@ def _fit(run: Run, watch: FitWatch, dataset_fd: int, out: BinaryIO) -> FitReport
         params=run.params,
         target=run.target,
         validation=run.validation,
+        format_name=run.dataset_version.format if run.dataset_version else "csv",
+        library_set=TRAINERS[run.trainer].library_set,
         dataset_fd=dataset_fd,
         out=out,
         limits=FIT_LIMITS,
@@ -157,7 +160,8 @@ def _origin_of(run: Run) -> dict[str, str]:
 
 def _metadata(run: Run, report: FitReport) -> VersionMetadata:
     """What is declared about the version; what of it PostgreSQL could not keep is left out."""
-    declared = {"signature": report.signature.to_json(), "input_example": report.input_example}
+    signature = report.signature.to_json() if report.signature else None
+    declared = {"signature": signature, "input_example": report.input_example, **report.declared}
     return VersionMetadata(
         params=run.params,
         description=f"Trained here by {run.trainer} on {run.dataset_version}.",
