@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,11 +16,29 @@ PADDING = bytes(ALIGNMENT)
 MISSING = -1  # the length that stands for None
 TENSOR_NAME = ""
 MAX_NAME_CHARS = 1_000
+COPIED_BYTES = 4096
 
 DTYPES = {name: np.dtype(name).newbyteorder("<") for name in NUMERIC_DTYPES}
 NAMES = {dtype: name for name, dtype in DTYPES.items()}  # numpy works a dtype's name out anew at every call
 
 Entry = list[Any]  # [name, dtype, shape, bytes]
+
+
+class Place(NamedTuple):
+    """Where in a frame's body one array lies: from byte `start` to `end`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+class BatchPlan(NamedTuple):
+    """How a request's body is to be read: one tensor, or columns."""
+
+    places: list[Place]
+    is_tensor: bool
 
 
 def encode(arrays: Mapping[str, np.ndarray]) -> tuple[list[Entry], list[memoryview]]:
@@ -48,13 +66,27 @@ def decode_batch(header: Mapping[str, Any], body: memoryview, *, max_rows: int) 
     Raises:
         ProtocolFault: the arrays do not agree with each other or with the body.
     """
-    arrays, used = decode(header.get("arrays"), body)
-    if used != body.nbytes or not arrays:
+    return take_batch(plan_batch(header, body.nbytes, max_rows=max_rows), body)
+
+
+def plan_batch(header: Mapping[str, Any], body_bytes: int, *, max_rows: int) -> BatchPlan:
+    """How a request's body is to be read.
+
+    Raises:
+        ProtocolFault: the arrays do not agree with each other or with the body.
+    """
+    found, used = places(header.get("arrays"), body_bytes)
+    if used != body_bytes or not found:
         raise ProtocolFault("A batch does not fill its frame.")
-    rows = {array.shape[0] if array.ndim else -1 for array in arrays.values()}
+    rows = {place.shape[0] if place.shape else -1 for place in found}
     if len(rows) != 1 or not 0 <= min(rows) <= max_rows:
         raise ProtocolFault("A batch's columns differ in length, or are too long.")
-    return arrays[TENSOR_NAME] if header.get("layout") == "tensor" and TENSOR_NAME in arrays else arrays
+    return BatchPlan(found, header.get("layout") == "tensor" and found[0].name == TENSOR_NAME)
+
+
+def take_batch(plan: BatchPlan, body: memoryview) -> Batch:
+    """The batch that a body holds."""
+    return _take_one(plan.places[0], body) if plan.is_tensor else take(plan.places, body)
 
 
 def decode(entries: object, body: memoryview, *, rows: int | None = None) -> tuple[dict[str, np.ndarray], int]:
@@ -65,18 +97,57 @@ def decode(entries: object, body: memoryview, *, rows: int | None = None) -> tup
     Raises:
         ProtocolFault: an entry's dtype, shape or size is not what it must be.
     """
+    found, used = places(entries, body.nbytes, rows=rows)
+    return take(found, body), used
+
+
+def places(entries: object, body_bytes: int, *, rows: int | None = None, start: int = 0) -> tuple[list[Place], int]:
+    """Where in a body of so many bytes the arrays lie, from the byte `start` on, and where they end.
+
+    rows: when given, every array's first dimension.
+
+    Raises:
+        ProtocolFault: an entry's dtype, shape or size is not what it must be.
+    """
     if not isinstance(entries, Sequence):
         raise ProtocolFault("A frame's arrays are not a list.")
-    arrays: dict[str, np.ndarray] = {}
-    position = 0
+    found: list[Place] = []
+    position = start
     for entry in entries:
         name, dtype, shape, size = _checked(entry, rows)
         end = position + size
-        if end + -size % ALIGNMENT > body.nbytes or name in arrays:
+        if end + -size % ALIGNMENT > body_bytes:
             raise ProtocolFault("A frame's arrays do not fit into its body.")
-        arrays[name] = _decode_one(body[position:end], dtype, shape)
+        found.append(Place(name, dtype, shape, position, end))
         position = end + -size % ALIGNMENT
-    return arrays, position
+    if len({place.name for place in found}) != len(found):
+        raise ProtocolFault("A frame names an array twice.")
+    return found, position
+
+
+def take(found: Sequence[Place], body: memoryview) -> dict[str, np.ndarray]:
+    """The arrays at these places, by name.
+
+    Raises:
+        ProtocolFault: the bytes at a place are not what the place says.
+    """
+    return {place.name: _take_one(place, body) for place in found}
+
+
+def _take_one(place: Place, body: memoryview) -> np.ndarray:
+    return _decode_one(body[place.start : place.end], place.dtype, place.shape)
+
+
+def is_numeric(array: np.ndarray) -> bool:
+    """Whether the array's own bytes, in C order, are what a frame carries."""
+    return array.dtype in NAMES
+
+
+def bytes_of(array: np.ndarray) -> bytes | memoryview:
+    """The bytes of a numeric array as a frame carries them; few are copied, which costs less than a view."""
+    if array.nbytes <= COPIED_BYTES:
+        return array.tobytes()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _encode_one(array: np.ndarray) -> tuple[str, list[memoryview]]:

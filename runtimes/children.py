@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from runtimes.errors import (
     ArtifactRejected,
@@ -100,6 +101,21 @@ class Child:
             except OSError:
                 return 0.0
 
+    def wanted_seconds(self) -> float:
+        """The time in which its main thread ran or waited for a core, so far; its CPU time where the kernel keeps no
+        such account."""
+        try:
+            ran_ns, waited_ns, _ = Path(f"/proc/{self.pid}/schedstat").read_text().split()
+        except (OSError, ValueError):
+            return self.cpu_seconds()
+        return (int(ran_ns) + int(waited_ns)) / 1e9
+
+    def signal_end(self) -> None:
+        """Have the kernel end the process, without waiting for it."""
+        with self._lock:
+            if self.ending is None:
+                os.kill(self.pid, signal.SIGKILL)
+
     def has_ended(self) -> bool:
         """Whether the process is gone; reaps it when it is."""
         return self._reap(os.WNOHANG) is not None
@@ -120,9 +136,7 @@ class Child:
 
     def kill(self) -> Ending:
         """End the process, if it has not ended by itself, and reap it."""
-        with self._lock:
-            if self.ending is None:
-                os.kill(self.pid, signal.SIGKILL)
+        self.signal_end()
         ending = self._reap(0)
         assert ending is not None
         self.control.close()

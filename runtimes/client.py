@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,17 +24,18 @@ from runtimes.errors import (
     ModelError,
     ProtocolFault,
     RunnerDied,
-    RuntimeFault,
 )
 from runtimes.fits import FitReport, Progress, Validation, fit
 from runtimes.limits import Limits
 from runtimes.messages import EndOfStream
 from runtimes.protocol import Prediction
-from runtimes.reporting import Reporter
+from runtimes.readiness import Attendance
+from runtimes.reporting import News, Reporter
 from runtimes.signature import Batch
+from runtimes.ways import Line, Ways
 from runtimes.work import Inspection, inspect
 
-CONNECTIONS_A_THREAD = 64
+LINES_A_THREAD = 64
 LEASE_SECONDS = 1200.0
 Answered = TypeVar("Answered")
 
@@ -57,8 +59,9 @@ class LoadRequest:
 
 @dataclass(frozen=True)
 class HostStats:
-    """The pool's runners and counters.
+    """The pool's runners and counters (`runtimes.residents.Counters`).
 
+    epoch: differs at each start of the host. is_ready: a client has loaded what is pinned since.
     zygotes: the process of each library set that is warm. library_sets: the versions in each set of the machine.
     """
 
@@ -68,13 +71,22 @@ class HostStats:
     hits: int
     misses: int
     loads: int
+    copies: int
     failed_loads: int
     evictions: int
+    retired: int
     deaths: int
     kills: int
     load_seconds: float
+    loaded_bytes: int
+    evicted_bytes: int
+    epoch: str
+    is_ready: bool
     zygotes: Mapping[str, int]
     library_sets: Mapping[str, Mapping[str, str]]
+
+
+_clients: weakref.WeakSet[HostClient] = weakref.WeakSet()
 
 
 class HostClient:
@@ -82,9 +94,10 @@ class HostClient:
 
     def __init__(self, address: str) -> None:
         self._path = addresses.path_of(address)
-        self._ways: dict[str, Way] = {}
+        self._ways: dict[str, Ways] = {}
         self._local = threading.local()
         self._reporter = Reporter(self)
+        _clients.add(self)
 
     def runner(self, key: str, loader: Callable[[], LoadRequest], deadline_s: float | None = None) -> Runner:
         """The runner of a version, resident or loaded now.
@@ -97,7 +110,7 @@ class HostClient:
             ArtifactRejected, PoolFull, ConfinementUnavailable, HostUnavailable, and whatever the loader raises.
             DeadlineExceeded: the version was not there in time.
         """
-        self._way(key, loader, None if deadline_s is None else time.monotonic() + deadline_s)
+        self._ways_to(key, loader, None if deadline_s is None else time.monotonic() + deadline_s)
         return Runner(self, key, loader)
 
     def inspect(
@@ -162,6 +175,12 @@ class HostClient:
         self._ways.pop(key, None)
         return bool(self.ask({"op": "evict", "key": key})["evicted"])
 
+    def drain(self, key: str) -> bool:
+        """Whether the version was loaded; its runners answer what is in flight, take nothing new, and end when they are
+        idle. Whoever asks for it from now on has it loaded anew."""
+        self._ways.pop(key, None)
+        return bool(self.ask({"op": "drain", "key": key})["drained"])
+
     def clear(self) -> int:
         """How many versions were loaded; none is now."""
         self._ways.clear()
@@ -170,6 +189,15 @@ class HostClient:
     def pin(self, key: str, *, pinned: bool = True) -> None:
         """Keep a version resident whatever else needs room (or no longer); it need not be loaded yet."""
         self.ask({"op": "pin", "key": key, "pinned": pinned})
+
+    def attend(self) -> Attendance:
+        """This process's presence at the host as it runs now; blocks until this process has the duty to preload what is
+        pinned, or another one has done so."""
+        return Attendance(self.converse())
+
+    def is_ready(self) -> bool:
+        """Whether a client has loaded what is pinned since the host started."""
+        return bool(self.ask({"op": "readiness"}, timeout_s=CONNECT_SECONDS)["ready"])
 
     def stats(self) -> HostStats:
         """The pool as it is now."""
@@ -195,8 +223,20 @@ class HostClient:
         """A connection to the host, for work that takes several messages."""
         return HostConversation(self._path)
 
-    def _lease(self, key: str, loader: Callable[[], LoadRequest], deadline: float | None, lost: int) -> Way:
-        """The way to a version's runner; lost: the generation of the one that this client cannot reach any more."""
+    def known_ways(self, key: str) -> Sequence[int]:
+        """The generations of a version's runners, as far as this client knows."""
+        return [way.generation for way in self._ways.get(key, ())]
+
+    def learn(self, news: News) -> None:
+        """Take in which runners these versions have now: a further one, one less, or none."""
+        for key, told in news.items():
+            if ways := _ways_in(told) if told else ():
+                self._ways[key] = ways
+            else:
+                self._ways.pop(key, None)
+
+    def _lease(self, key: str, loader: Callable[[], LoadRequest], deadline: float | None, lost: int) -> Ways:
+        """The ways to a version's runners; lost: the generation of one that this client cannot reach any more."""
         with within(deadline), HostConversation(self._path, left(deadline, CONNECT_SECONDS)) as host:
             wait_s = left(deadline, LEASE_SECONDS)
             request = {"op": "lease", "key": key, "lost": lost, "wait_s": None if deadline is None else wait_s}
@@ -204,43 +244,61 @@ class HostClient:
             if answer.get("load"):
                 left(deadline, LEASE_SECONDS)  # leaving now passes the duty to load on
                 answer = _send_bundle(host, loader(), deadline)
-        return Way(answer["path"], answer["generation"], Limits.from_json(answer["limits"]))
+        return _ways_in(answer)
 
     def _forget(self, key: str, used: Way) -> None:
         """Ask the host again next time, unless another thread has done so already."""
-        if self._ways.get(key) == used:
+        if used in self._ways.get(key, ()):
             self._ways.pop(key, None)
 
-    def _way(self, key: str, loader: Callable[[], LoadRequest], deadline: float | None, lost: int = 0) -> Way:
-        way = self._ways.get(key)
-        if way is None:
-            way = self._ways[key] = self._lease(key, loader, deadline, lost)
-        return way
+    def _ways_to(self, key: str, loader: Callable[[], LoadRequest], deadline: float | None, lost: int = 0) -> Ways:
+        ways = self._ways.get(key)
+        if ways is None:
+            ways = self._ways[key] = self._lease(key, loader, deadline, lost)
+        return ways
 
-    def _connection(self, key: str, way: Way, deadline: float) -> RunnerConnection:
-        """This thread's connection to a runner; the least recently used one goes when there are many."""
-        connections = self._own_connections()
-        known = connections.pop(key, None)
-        if known is None or known.generation != way.generation:
-            if known is not None:
-                known.close()
-            known = RunnerConnection(key, way, left(deadline, CONNECT_SECONDS))
-        connections[key] = known
-        if len(connections) > CONNECTIONS_A_THREAD:
-            connections.popitem(last=False)[1].close()
-        return known
+    def _line(self, key: str) -> Line:
+        """This thread's connections to a version's runners; those used longest ago go when there are many."""
+        try:
+            lines: OrderedDict[str, Line] = self._local.lines
+        except AttributeError:
+            lines = self._local.lines = OrderedDict()
+        line = lines.get(key)
+        if line is None:
+            line = lines[key] = Line(key, self._reporter.tally, self._complain)
+            if len(lines) > LINES_A_THREAD:
+                lines.popitem(last=False)[1].close()
+        else:
+            lines.move_to_end(key)
+        return line
 
-    def _disconnect(self, key: str) -> None:
-        connection = self._own_connections().pop(key, None)
-        if connection is not None:
-            connection.close()
+    def _complain(self, key: str, way: Way, *, is_protocol_fault: bool, waited_seconds: float) -> None:
+        """Tell the host, which judges; nobody waits for its verdict."""
+        complaint = {
+            "op": "fault",
+            "key": key,
+            "generation": way.generation,
+            "is_protocol_fault": is_protocol_fault,
+            "waited_seconds": waited_seconds,
+        }
+        try:
+            with self.converse() as host:
+                host.tell(complaint)
+        except HostUnavailable:
+            pass  # then the runner is gone as well
 
-    def _own_connections(self) -> OrderedDict[str, RunnerConnection]:
-        """This thread's connections; after a fork, none: the parent goes on using those."""
-        if getattr(self._local, "pid", None) != os.getpid():
-            self._local.pid, self._local.connections = os.getpid(), OrderedDict()
-        connections: OrderedDict[str, RunnerConnection] = self._local.connections
-        return connections
+    def _begin_anew(self) -> None:
+        """Own no connection and no thread after a fork: the parent goes on using those."""
+        self._local = threading.local()
+        self._reporter = Reporter(self)
+
+
+def _begin_all_anew() -> None:
+    for client in list(_clients):
+        client._begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_all_anew)
 
 
 class Runner:
@@ -281,46 +339,40 @@ class Runner:
 
     def _asked(self, most_rows: int, deadline_s: float, ask: Callable[[RunnerConnection, float], Answered]) -> Answered:
         deadline = time.monotonic() + deadline_s
-        lost = 0
+        client, key, lost = self._client, self._key, 0
         for is_last in (False, True):
-            way = self._client._way(self._key, self._loader, deadline, lost)
+            ways = client._ways_to(key, self._loader, deadline, lost)
+            line = client._line(key)
+            way = line.choose(ways)
             if most_rows > way.limits.rows:
                 raise ModelError(f"A request may have at most {way.limits.rows} rows.", "too_many_rows")
             try:
-                return self._call(way, deadline, ask)
+                return self._call(line, way, deadline, ask)
             except (EndOfStream, OSError):
-                self._client._disconnect(self._key)
-                self._client._forget(self._key, way)
+                line.drop(way)
+                client._forget(key, way)
                 lost = way.generation
                 if is_last:
                     raise RunnerDied("The model's runner died while it predicted.") from None
         raise AssertionError("unreachable")
 
-    def _call(self, way: Way, deadline: float, ask: Callable[[RunnerConnection, float], Answered]) -> Answered:
-        connection = self._client._connection(self._key, way, deadline)
-        started = time.monotonic()
+    def _call(
+        self, line: Line, way: Way, deadline: float, ask: Callable[[RunnerConnection, float], Answered]
+    ) -> Answered:
+        connection = line.connection(way, deadline)
         try:
-            with self._client._reporter.calling(self._key, way.generation):
-                return ask(connection, deadline)
+            return ask(connection, deadline)
         except (DeadlineExceeded, ProtocolFault) as fault:
-            self._client._disconnect(self._key)
-            self._complain(way, fault, time.monotonic() - started)
+            line.drop(way)
+            is_protocol_fault = isinstance(fault, ProtocolFault)
+            waited_seconds = connection.waited_seconds
+            self._client._complain(self._key, way, is_protocol_fault=is_protocol_fault, waited_seconds=waited_seconds)
             raise
 
-    def _complain(self, way: Way, fault: RuntimeFault, waited_seconds: float) -> None:
-        """Tell the host, which judges; nobody waits for its verdict."""
-        complaint = {
-            "op": "fault",
-            "key": self._key,
-            "generation": way.generation,
-            "is_protocol_fault": isinstance(fault, ProtocolFault),
-            "waited_seconds": waited_seconds,
-        }
-        try:
-            with self._client.converse() as host:
-                host.tell(complaint)
-        except HostUnavailable:
-            pass  # then the runner is gone as well
+
+def _ways_in(answer: Mapping[str, Any]) -> Ways:
+    limits = Limits.from_json(answer["limits"])
+    return tuple(Way(path, generation, limits) for path, generation in answer["ways"])
 
 
 def _send_bundle(host: HostConversation, load: LoadRequest, deadline: float | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import argparse
 import fcntl
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ from runtimes.limits import GIB
 from runtimes.machine import DEFAULT_LIBRARY_SET, Machine, Settings
 from runtimes.sessions import Session
 
+MAX_COPIES = 4
 log = logging.getLogger("runtimes.host")
 
 
@@ -78,6 +80,16 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
+def _cores() -> int:
+    return min(MAX_COPIES, len(os.sched_getaffinity(0)))
+
+
+def _allow_open_files() -> None:
+    """Take as many descriptors as may be had: a runner costs three."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line's settings."""
     parser = argparse.ArgumentParser(
@@ -91,7 +103,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--library-sets", type=Path, help="the folder of the declared library sets (python -m runtimes.library_sets)"
     )
-    parser.add_argument("--max-runners", type=int, default=1000, help="how many versions may be resident")
+    parser.add_argument("--max-runners", type=int, default=1000, help="how many runners there may be")
+    parser.add_argument("--max-copies", type=int, default=_cores(), help="how many of them one busy version may have")
     return parser.parse_args(arguments)
 
 
@@ -100,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     os.umask(0o077)
+    _allow_open_files()
     try:
         folder, _ = prepare(options.socket.absolute())
     except AlreadyRunning as error:
@@ -111,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         int(options.memory_bytes * options.tenant_share),
         options.max_runners,
         options.library_sets,
+        options.max_copies,
     )
     host = Host(options.socket.absolute(), Machine(settings))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import secrets
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,14 @@ from runtimes.errors import (
 from runtimes.libraries import BUILT_IN, LibrarySets
 from runtimes.limits import Limits
 from runtimes.messages import EndOfStream
-from runtimes.pool import Pool, Resident
+from runtimes.pool import Pool
+from runtimes.readiness import Readiness
+from runtimes.residents import Resident
+from runtimes.watching import Watch
 from runtimes.zygotes import Zygotes
 
 SAMPLE_SECONDS = 0.05
 WATCH_SECONDS = 1.0
-REPORT_GRACE_SECONDS = 2.0
-IDLE_CPU_SECONDS = 2.0
 LAST_WORD_SECONDS = 1.0
 LOST_SECONDS = 0.2
 MIN_PATIENCE_SECONDS = 0.25
@@ -51,6 +53,7 @@ class Settings:
     tenant_bytes: int
     max_runners: int
     library_sets: Path | None = None
+    max_copies: int = 1
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,8 @@ class Machine:
         )
         # clients keep ways for longer than a host lives: no other host's runner may ever answer at one of them
         self._generations = itertools.count(secrets.randbits(NONCE_BITS))
-        self._is_open = threading.Event()
+        self._is_closed = threading.Event()
+        self.readiness = Readiness()
 
     def load(self, request: Mapping[str, Any], bundle_fd: int) -> Resident:
         """The version loaded in a runner of its own and resident in the pool.
@@ -88,31 +92,41 @@ class Machine:
         Raises:
             ArtifactRejected, PoolFull, ConfinementUnavailable, HostUnavailable.
         """
-        limits = Limits.from_json(request["limits"])
-        generation = next(self._generations)
-        path = self.settings.folder / f"{generation:x}.sock"
         started = time.monotonic()
+        resident = self._start(request, bundle_fd)
         try:
-            with addresses.listen(path) as listener:
-                fds = {"bundle": bundle_fd, "listener": listener.fileno()}
-                child = self.nursery.spawn(_library_set(request), limits, fds, cpu_seconds=None)
-            self._load_into(child, request, generation, limits)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        resident = Resident(request["key"], request["tenant"], generation, str(path), child, limits)
-        try:
-            self.pool.admit(resident)
+            self.pool.admit(resident, seconds=time.monotonic() - started)
         except RuntimeFault:
-            self.release(resident)
+            self.release([resident])
             raise
-        self.pool.counters.load_seconds += time.monotonic() - started
         return resident
 
-    def release(self, resident: Resident) -> None:
-        """End a runner and remove its socket."""
-        Path(resident.path).unlink(missing_ok=True)
-        self.nursery.release(resident.child)
+    def load_copy(self, original: Resident) -> None:
+        """A further runner of a resident version, from the same bundle, where there is free room.
+
+        Raises:
+            PoolFull: there is none, or the version has left. Else as `load` does.
+        """
+        started = time.monotonic()
+        bundle_fd = self.pool.open_for_copy(original)
+        try:
+            resident = self._start(original.order, bundle_fd)
+        finally:
+            os.close(bundle_fd)
+        try:
+            self.pool.admit_copy(resident, seconds=time.monotonic() - started)
+        except RuntimeFault:
+            self.release([resident])
+            raise
+
+    def release(self, residents: Sequence[Resident]) -> None:
+        """End runners, all at once, and remove their sockets; their memory is free when this returns."""
+        for resident in residents:
+            Path(resident.path).unlink(missing_ok=True)
+            resident.child.signal_end()
+        for resident in residents:
+            self.nursery.release(resident.child)
+            os.close(resident.bundle_fd)
 
     def work_once(self, job: Job, fds: Mapping[str, int], client_fd: int) -> dict[str, Any]:
         """Run one inspection or fit until its client ends it; what it used, and its fault if it had one."""
@@ -143,31 +157,32 @@ class Machine:
 
     def mourn(self, key: str, generation: int) -> None:
         """Give a runner that a client lost a moment to be gone: its sockets close before its process has ended."""
-        resident = self.pool.find(key)
-        if resident is not None and resident.generation == generation:
+        resident = self.pool.runner(key, generation)
+        if resident is not None:
             resident.child.wait(LOST_SECONDS)
 
     def judge(self, key: str, generation: int, *, is_protocol_fault: bool, waited_seconds: float) -> None:
-        """Act on a client's complaint: a liar is ended at once, a silent runner when its time for a call is over."""
-        resident = self.pool.find(key)
-        if resident is None or resident.generation != generation:
+        """Act on a client's complaint: a liar is ended at once, a runner when it answers nobody for a call's time."""
+        resident = self.pool.runner(key, generation)
+        if resident is None:
             return
-        patience = max(resident.limits.call_seconds - waited_seconds, MIN_PATIENCE_SECONDS)
+        silent_seconds = min(waited_seconds, time.monotonic() - resident.answered_at)
+        patience = max(resident.limits.call_seconds - silent_seconds, MIN_PATIENCE_SECONDS)
         if not is_protocol_fault and self._answers(resident, patience):
             return
-        if self.pool.evict(key, generation):
+        if self.pool.end(resident):
             self.pool.counters.kills += 1
             log.warning("runner killed key=%s tenant=%s reason=%s", key, resident.tenant, "fault")
 
     def watch(self) -> None:
-        """Re-measure the pool and end runners that work while nobody asks them, until `close`."""
-        while not self._is_open.wait(WATCH_SECONDS):
-            self.pool.remeasure()
-            self.zygotes.end_idle(IDLE_ZYGOTE_SECONDS)
-            for resident in self.pool.residents():
-                if _is_idle_worker(resident) and self.pool.evict(resident.key, resident.generation):
-                    self.pool.counters.kills += 1
-                    log.warning("runner killed key=%s tenant=%s reason=%s", resident.key, resident.tenant, "idle cpu")
+        """Look after the runners and the zygotes until `close`."""
+        watch = Watch(self, self.settings.max_copies)
+        while not self._is_closed.wait(WATCH_SECONDS):
+            try:
+                watch.look()
+                self.zygotes.end_idle(IDLE_ZYGOTE_SECONDS)
+            except Exception:  # a host that nobody watches would keep runners that must go
+                log.exception("watch failed")
 
     def stats(self) -> dict[str, Any]:
         """The pool's counters and its runners, as plain values."""
@@ -178,6 +193,8 @@ class Machine:
             "memory_bytes": self.settings.memory_bytes,
             "zygotes": {name: zygote.process.pid for name, zygote in self.zygotes.running().items()},
             "library_sets": self.zygotes.libraries(),
+            "epoch": self.readiness.epoch,
+            "is_ready": self.readiness.is_ready,
             **asdict(self.pool.counters),
         }
 
@@ -188,9 +205,25 @@ class Machine:
 
     def close(self) -> None:
         """End every runner and zygote."""
-        self._is_open.set()
+        self._is_closed.set()
         self.pool.clear()
         self.zygotes.close()
+
+    def _start(self, request: Mapping[str, Any], bundle_fd: int) -> Resident:
+        """A runner that has loaded a version and listens; nobody knows of it yet."""
+        limits = Limits.from_json(request["limits"])
+        generation = next(self._generations)
+        path = self.settings.folder / f"{generation:x}.sock"
+        try:
+            with addresses.listen(path) as listener:
+                fds = {"bundle": bundle_fd, "listener": listener.fileno()}
+                child = self.nursery.spawn(_library_set(request), limits, fds, cpu_seconds=None)
+            self._load_into(child, request, generation, limits)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        key, tenant = request["key"], request["tenant"]
+        return Resident(key, tenant, generation, str(path), child, limits, request, os.dup(bundle_fd))
 
     def _load_into(self, child: Child, request: Mapping[str, Any], generation: int, limits: Limits) -> None:
         asked = {name: request[name] for name in ("key", "format", "options", "limits")}
@@ -250,15 +283,14 @@ def _usage(ending: Ending, peak_bytes: int, fault: RuntimeFault | None) -> dict[
     return {"peak_bytes": peak_bytes, "cpu_seconds": ending.cpu_seconds, "fault": told}
 
 
-def _is_idle_worker(resident: Resident) -> bool:
-    used_seconds = resident.child.cpu_seconds() - resident.cpu_seconds
-    resident.cpu_seconds += used_seconds
-    is_asked = resident.in_flight > 0 or time.monotonic() - resident.reported_at < REPORT_GRACE_SECONDS
-    resident.idle_cpu_seconds = 0.0 if is_asked else resident.idle_cpu_seconds + used_seconds
-    return resident.idle_cpu_seconds > IDLE_CPU_SECONDS
-
-
 def _describe(resident: Resident, is_pinned: bool) -> dict[str, Any]:
-    names = ("key", "tenant", "generation", "private_bytes", "calls", "in_flight", "loaded_at")
+    names = ("key", "tenant", "generation", "private_bytes", "in_flight", "loaded_at")
     described = {name: getattr(resident, name) for name in names}
-    return described | {"pid": resident.child.pid, "pinned": is_pinned, "cpu_seconds": resident.child.cpu_seconds()}
+    return described | {
+        "pid": resident.child.pid,
+        "pinned": is_pinned,
+        "retired": resident.retired_at > 0,
+        "calls": resident.traffic.calls,
+        "call_seconds": resident.traffic.seconds,
+        "cpu_seconds": resident.child.cpu_seconds(),
+    }

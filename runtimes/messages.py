@@ -24,6 +24,8 @@ ALIGNMENT = 16  # the body starts at a multiple, so that arrays over it are alig
 FIRST_READ_BYTES = 1 << 14
 WRITE_BYTES = 1 << 20
 WRITE_VIEWS = 64
+FIRST_ID = 1 << 32  # from here on msgpack writes ids in eight bytes: headers that end with one have one length
+ID_COMES, ID = b"\xa2id\xcf", struct.Struct(">Q")  # what precedes such an id, and how it is written
 UNPACK_CAPS = {
     "max_array_len": 1 << 17,
     "max_map_len": 1 << 12,
@@ -45,11 +47,19 @@ class Caps:
     body_bytes: int = 64 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One message: a map of plain values, and bytes that start at an aligned address."""
 
     header: dict[str, Any]
+    body: memoryview
+
+
+@dataclass(slots=True)
+class RawFrame:
+    """One message whose header nobody has read yet."""
+
+    header: bytes
     body: memoryview
 
 
@@ -59,7 +69,14 @@ def pack_head(header: Mapping[str, Any], body_bytes: int) -> bytes:
     return HEAD.pack(PROTOCOL, len(packed), body_bytes) + packed + bytes(-len(packed) % ALIGNMENT)
 
 
-def unpack_header(data: memoryview) -> dict[str, Any]:
+def pack_round_id(header: Mapping[str, Any], body_bytes: int) -> tuple[bytes, bytes]:
+    """The bytes that precede a frame's body, before and after the id that is its header's last value."""
+    head = pack_head({**header, "id": FIRST_ID}, body_bytes)
+    place = head.rindex(ID_COMES) + len(ID_COMES)
+    return head[:place], head[place + ID.size :]
+
+
+def unpack_header(data: bytes | memoryview) -> dict[str, Any]:
     """The map that the header's bytes hold.
 
     Raises:
@@ -99,18 +116,35 @@ class FrameReader:
         Raises:
             ProtocolFault: a length is over its cap, or the header is unreadable.
         """
+        raw = self.take_raw()
+        return None if raw is None else Frame(unpack_header(raw.header), raw.body)
+
+    def take_raw(self) -> RawFrame | None:
+        """The next whole frame with its header as it came, or None while more bytes are needed.
+
+        Raises:
+            ProtocolFault: a length is over its cap.
+        """
         if self._filled < HEAD.size:
             return None
-        header_bytes, start, end = self._measure()
+        header_end, start, end = self._measure()
         if end > len(self._buffer):
             self._buffer = self._buffer[: self._filled] + bytearray(end - self._filled)
         if self._filled < end:
             return None
-        whole, rest = self._buffer, bytes(memoryview(self._buffer)[end : self._filled])
-        self._buffer, self._filled = bytearray(max(FIRST_READ_BYTES, len(rest))), len(rest)
+        view = memoryview(self._detach(end))
+        return RawFrame(bytes(view[HEAD.size : header_end]), view[start:end])
+
+    def _detach(self, end: int) -> bytearray:
+        """The first bytes of the buffer, writable and the taker's own: copied if they are few, else handed over."""
+        rest = self._buffer[end : self._filled]
+        self._filled = len(rest)
+        if end > FIRST_READ_BYTES:
+            whole, self._buffer = self._buffer, rest + bytearray(max(FIRST_READ_BYTES - len(rest), 0))
+            return whole
+        whole = self._buffer[:end]
         self._buffer[: len(rest)] = rest
-        view = memoryview(whole)
-        return Frame(unpack_header(view[HEAD.size : HEAD.size + header_bytes]), view[start:end])
+        return whole
 
     def _measure(self) -> tuple[int, int, int]:
         protocol, header_bytes, body_bytes = HEAD.unpack_from(self._buffer)
@@ -118,8 +152,9 @@ class FrameReader:
             raise ProtocolFault("The other side speaks another version of the protocol.")
         if header_bytes > self._caps.header_bytes or body_bytes > self._caps.body_bytes:
             raise ProtocolFault("A frame is larger than it may be.")
-        start = HEAD.size + header_bytes + -header_bytes % ALIGNMENT
-        return header_bytes, start, start + body_bytes
+        header_end: int = HEAD.size + header_bytes
+        start = header_end + -header_bytes % ALIGNMENT
+        return header_end, start, start + body_bytes
 
 
 class Connection:
@@ -140,10 +175,21 @@ class Connection:
         Raises:
             EndOfStream: the other side is gone. DeadlineExceeded: it does not read.
         """
-        views = [view for view in buffers if view.nbytes]
-        head = memoryview(pack_head(header, sum(view.nbytes for view in views)))
+        self.write([pack_head(header, sum([view.nbytes for view in buffers])), *buffers], deadline)
+
+    def write(self, parts: list[bytes | memoryview], deadline: float | None = None) -> None:
+        """Write the bytes of whole frames, in one system call where the stream takes them all.
+
+        Raises:
+            EndOfStream: the other side is gone. DeadlineExceeded: it does not read.
+        """
+        data = b"".join(parts) if sum(map(len, parts)) <= FIRST_READ_BYTES else None
         try:
-            self._write([head, *views], deadline)
+            if data is None or (written := os.write(self.fd, data)) < len(data):
+                rest = [memoryview(part) for part in parts] if data is None else [memoryview(data)[written:]]
+                self._write([view for view in rest if view.nbytes], deadline)
+        except BlockingIOError:
+            self._write([memoryview(data or b"")], deadline)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise EndOfStream from error
 
@@ -153,8 +199,19 @@ class Connection:
         Raises:
             EndOfStream, DeadlineExceeded, ProtocolFault.
         """
-        while (frame := self.reader.take()) is None:
+        raw = self.receive_raw(deadline)
+        return Frame(unpack_header(raw.header), raw.body)
+
+    def receive_raw(self, deadline: float | None = None, blocks_s: float = 0.0) -> RawFrame:
+        """The next frame with its header as it came; blocks_s: for how long a read of this stream may block.
+
+        Raises:
+            EndOfStream, DeadlineExceeded, ProtocolFault.
+        """
+        while (frame := self.reader.take_raw()) is None:
             try:
+                if blocks_s and deadline is not None and time.monotonic() + blocks_s > deadline:
+                    self._wait(select.POLLIN, deadline)
                 self.reader.read_some()
             except BlockingIOError:
                 self._wait(select.POLLIN, deadline)

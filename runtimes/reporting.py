@@ -1,62 +1,105 @@
-"""Telling the host what it cannot see: which runners this process calls, and how often."""
+"""Telling the host what it cannot see: which runners this process calls, how often, and for how long calls wait."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from runtimes.errors import RuntimeFault
 
 INTERVAL_SECONDS = 0.25
+ANSWER_SECONDS = 5.0
 
-Runner = tuple[str, int]  # key and generation
+News = Mapping[str, Mapping[str, Any] | None]
 
 
-class Host(Protocol):
-    """Whoever takes the reports."""
+class Conversation(Protocol):
+    """A connection to the host."""
 
-    def ask(self, request: Mapping[str, Any], fds: Sequence[int] = (), timeout_s: float = 30.0) -> dict[str, Any]:
-        """Send one request."""
+    def ask(self, request: Mapping[str, Any], fds: Sequence[int] = (), timeout_s: float = 30.0) -> dict[str, Any]: ...
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+class Client(Protocol):
+    """Whoever knows ways to runners, and hears which there are now."""
+
+    def converse(self) -> Conversation: ...
+    def known_ways(self, key: str) -> Sequence[int]: ...
+    def learn(self, news: News) -> None: ...
+
+
+class Tally:
+    """What one thread did with one runner. Its thread alone writes, and nobody needs a lock.
+
+    seconds: of the calls that have ended. last_seconds: of the last of them. started_at: of the call in flight, 0 when
+    there is none.
+    """
+
+    __slots__ = ("_wake", "calls", "generation", "is_open", "key", "last_seconds", "seconds", "started_at", "used_at")
+
+    def __init__(self, key: str, generation: int, wake: Callable[[], None]) -> None:
+        self.key, self.generation, self._wake = key, generation, wake
+        self.calls, self.seconds, self.started_at, self.used_at = 0, 0.0, 0.0, 0.0
+        self.last_seconds = 0.0
+        self.is_open = True
+
+    def begin(self) -> None:
+        """Count a call in flight from now on."""
+        self.started_at = time.monotonic()
+        self._wake()
+
+    def end(self, calls: int) -> None:
+        """Count calls that have just ended."""
+        self.used_at = now = time.monotonic()
+        self.calls += calls
+        self.last_seconds = now - self.started_at
+        self.seconds += self.last_seconds
+        self.started_at = 0.0
+
+    def spent_seconds(self, now: float) -> float:
+        """The time spent in calls until now; first what has ended, so that no call counts twice."""
+        seconds, started_at = self.seconds, self.started_at
+        return seconds + (now - started_at if started_at else 0.0)
+
+
+@dataclass
+class Usage:
+    """What this process did with one runner since it last said so."""
+
+    calls: int = 0
+    in_flight: int = 0
+    seconds: float = 0.0
+    used_at: float = 0.0
 
 
 class Reporter:
-    """Counts calls by runner; one thread a process sends the counts, started with the first call."""
+    """Sums up the tallies of all threads; one thread a process sends the sums, started with the first call."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self._lock = threading.Lock()
-        self._calls: dict[Runner, int] = {}
-        self._in_flight: dict[Runner, int] = {}
-        self._used_at: dict[Runner, float] = {}
+        self._said: dict[Tally, tuple[int, float]] = {}  # calls and seconds that the host knows of
         self._has_news = threading.Event()
-        self._pid = 0
+        self._is_awake = False
+        self._thread: threading.Thread | None = None
+        self._host: Conversation | None = None
 
-    @contextmanager
-    def calling(self, key: str, generation: int) -> Iterator[None]:
-        """Count one call, in flight until the block ends."""
-        runner = (key, generation)
+    def tally(self, key: str, generation: int) -> Tally:
+        """A tally for one thread and runner, reported until it is closed."""
+        tally = Tally(key, generation, self._wake)
         with self._lock:
-            self._in_flight[runner] = self._in_flight.get(runner, 0) + 1
-        self._wake()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._calls[runner] = self._calls.get(runner, 0) + 1
-                self._in_flight[runner] -= 1
-                self._used_at[runner] = time.monotonic()
+            self._said[tally] = 0, 0.0
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="runner-reports", daemon=True)
+                self._thread.start()
+        return tally
 
     def _wake(self) -> None:
-        if self._pid != os.getpid():  # first call of the process; a fork has no thread of its own yet
-            with self._lock:
-                if self._pid != os.getpid():
-                    self._pid = os.getpid()
-                    threading.Thread(target=self._run, name="runner-reports", daemon=True).start()
-        if not self._has_news.is_set():
+        if not self._is_awake:
+            self._is_awake = True
             self._has_news.set()
 
     def _run(self) -> None:
@@ -64,22 +107,53 @@ class Reporter:
             self._has_news.wait()
             time.sleep(INTERVAL_SECONDS)
             self._has_news.clear()
-            news = self._take()
-            try:
-                self._host.ask({"op": "report", "used": news}, timeout_s=5.0)
-            except RuntimeFault:
-                continue  # a host that restarts knows none of these runners
+            used = self._take()
+            if used:
+                self._has_news.set()
+                self._send(used)
+            else:
+                self._rest()
 
-    def _take(self) -> list[list[Any]]:
+    def _rest(self) -> None:
+        """Sleep until the next call; one that began a moment ago is seen here, or sees that nobody is awake."""
+        self._is_awake = False
         with self._lock:
-            calls, self._calls = self._calls, {}
-            busy = {runner: count for runner, count in self._in_flight.items() if count > 0}
-            self._in_flight = dict(busy)
-            used_at, self._used_at = self._used_at, {}
-        if busy:
-            self._has_news.set()
+            has_news = any(tally.started_at or tally.calls > calls for tally, (calls, _) in self._said.items())
+        if has_news:
+            self._wake()
+
+    def _take(self) -> dict[tuple[str, int], Usage]:
         now = time.monotonic()
-        return [
-            [*runner, calls.get(runner, 0), busy.get(runner, 0), used_at.get(runner, now)]
-            for runner in calls.keys() | busy.keys()
-        ]
+        used: dict[tuple[str, int], Usage] = {}
+        with self._lock:
+            said = list(self._said.items())
+        for tally, (calls_said, seconds_said) in said:
+            is_closed, calls, seconds = not tally.is_open, tally.calls, tally.spent_seconds(now)
+            if calls > calls_said or tally.started_at:
+                usage = used.setdefault((tally.key, tally.generation), Usage())
+                usage.calls += calls - calls_said
+                usage.in_flight += tally.started_at > 0.0
+                usage.seconds += max(seconds - seconds_said, 0.0)
+                usage.used_at = max(usage.used_at, tally.used_at)
+            with self._lock:
+                self._said[tally] = calls, seconds
+                if is_closed:
+                    del self._said[tally]
+        return used
+
+    def _send(self, used: Mapping[tuple[str, int], Usage]) -> None:
+        rows = [[*runner, one.calls, one.in_flight, one.seconds, one.used_at] for runner, one in used.items()]
+        known = {key: list(self._client.known_ways(key)) for key, _ in used}
+        try:
+            if self._host is None:
+                self._host = self._client.converse()
+            answer = self._host.ask({"op": "report", "used": rows, "known": known}, timeout_s=ANSWER_SECONDS)
+        except RuntimeFault:  # a host that restarts knows none of these runners
+            self._hang_up()
+        else:
+            self._client.learn(answer.get("ways") or {})
+
+    def _hang_up(self) -> None:
+        if self._host is not None:
+            self._host.__exit__()
+            self._host = None

@@ -14,7 +14,7 @@ from typing import Any
 from runtimes import arrays, batching
 from runtimes.errors import DeadlineExceeded, ModelError, ProtocolFault, describe, to_message
 from runtimes.limits import Limits
-from runtimes.messages import Caps, Connection, EndOfStream, Frame
+from runtimes.messages import ID, ID_COMES, Caps, Connection, EndOfStream, RawFrame, unpack_header
 from runtimes.protocol import Prediction, Predictor
 from runtimes.signature import Batch
 
@@ -46,6 +46,20 @@ class Request:
     probabilities: bool
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a header said, for requests that differ from its own by their id alone; its last bytes are the id."""
+
+    start: bytes
+    body_bytes: int
+    plan: arrays.BatchPlan
+    probabilities: bool
+
+    def covers(self, frame: RawFrame) -> bool:
+        """Whether this says of the frame what its header would."""
+        return frame.header[: -ID.size] == self.start and frame.body.nbytes == self.body_bytes
+
+
 class Client:
     """One connection of a client thread."""
 
@@ -53,15 +67,16 @@ class Client:
         self.connection = Connection(fd, Caps(header_bytes=4 << 20, body_bytes=REQUEST_BYTES))
         self.reader = self.connection.reader
         self.is_open = True
+        self.known: Known | None = None
 
-    def waiting_frames(self) -> list[Frame]:
+    def waiting_frames(self) -> list[RawFrame]:
         """Every whole frame that has arrived."""
         try:
             self.reader.read_some()
         except BlockingIOError:
             return []
         frames = []
-        while (frame := self.reader.take()) is not None:
+        while (frame := self.reader.take_raw()) is not None:
             frames.append(frame)
         return frames
 
@@ -89,18 +104,24 @@ class Server:
         self._poll.register(control.fd, select.POLLIN)
 
     def run(self) -> None:
-        """Serve until the host closes its end of the control stream."""
+        """Serve clients until the host closes its end of the control stream."""
         while True:
-            ready = {fd for fd, _ in self._poll.poll()}
-            if self._control.fd in ready:
-                self._answer_host()
-            if self._listener.fileno() in ready:
-                self._accept()
-            requests = [request for fd in ready & self._clients.keys() for request in self._read(self._clients[fd])]
+            requests: list[Request] = []
+            for fd, _ in self._poll.poll():
+                if (client := self._clients.get(fd)) is not None:
+                    requests += self._read(client)
+                elif fd == self._control.fd:
+                    self._answer_host()
+                else:
+                    self._accept()
             for group in self._groups(requests):
                 self._predict(group)
-            for fd in [fd for fd, client in self._clients.items() if not client.is_open]:
+            for fd in self._closed:
                 self._drop(fd)
+
+    @property
+    def _closed(self) -> list[int]:
+        return [fd for fd, client in self._clients.items() if not client.is_open]
 
     def _answer_host(self) -> None:
         ping = self._control.receive(time.monotonic() + ANSWER_SECONDS).header
@@ -130,18 +151,30 @@ class Server:
             client.is_open = False
             return []
 
-    def _request(self, client: Client, frame: Frame) -> Request:
-        if not self._identity.is_meant_by(frame.header):  # the client loses its connection, and asks the host again
+    def _request(self, client: Client, frame: RawFrame) -> Request:
+        known = client.known
+        if known is not None and known.covers(frame):
+            (request_id,) = ID.unpack(frame.header[-ID.size :])
+        else:
+            request_id, known = self._understand(client, frame)
+        return Request(client, request_id, arrays.take_batch(known.plan, frame.body), known.probabilities)
+
+    def _understand(self, client: Client, frame: RawFrame) -> tuple[int, Known]:
+        """A request's id and the rest of what its header says, which is kept for requests like it."""
+        header = unpack_header(frame.header)
+        if not self._identity.is_meant_by(header):  # the client loses its connection, and asks the host again
             raise ProtocolFault("A request is for another runner.")
-        request_id = frame.header.get("id")
+        request_id = header.get("id")
         if not isinstance(request_id, int):
             raise ProtocolFault("A request has no id.")
-        batch = arrays.decode_batch(frame.header, frame.body, max_rows=self._limits.rows)
-        return Request(client, request_id, batch, frame.header.get(PROBABILITIES) is True)
+        plan = arrays.plan_batch(header, frame.body.nbytes, max_rows=self._limits.rows)
+        known = Known(frame.header[: -ID.size], frame.body.nbytes, plan, header.get(PROBABILITIES) is True)
+        client.known = known if known.start.endswith(ID_COMES) else None
+        return request_id, known
 
     def _groups(self, requests: list[Request]) -> list[list[Request]]:
         """The requests in lots that can be predicted together, each within the bound on rows."""
-        if not self._predictor.is_batchable:
+        if len(requests) < 2 or not self._predictor.is_batchable:
             return [[request] for request in requests]
         groups: list[list[Request]] = []
         open_groups: dict[Hashable, tuple[list[Request], int]] = {}
@@ -180,9 +213,9 @@ class Server:
             header, buffers = encode_prediction(predict())
         except (Exception, SystemExit) as error:  # the model's own: this request fails, the runner goes on
             fault = ModelError(describe(error))
-            request.client.answer({"id": request.id, "ok": False, "fault": to_message(fault)})
+            request.client.answer({"ok": False, "fault": to_message(fault), "id": request.id})
         else:
-            request.client.answer({"id": request.id, "ok": True, **header}, buffers)
+            request.client.answer({"ok": True, **header, "id": request.id}, buffers)
 
 
 def _same(prediction: Prediction) -> Prediction:

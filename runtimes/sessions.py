@@ -9,7 +9,7 @@ import select
 import socket
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -26,7 +26,7 @@ from runtimes.errors import (
 from runtimes.limits import Limits
 from runtimes.machine import DEFAULT_LIBRARY_SET, Job, Machine
 from runtimes.messages import Caps, Connection, EndOfStream
-from runtimes.pool import Resident
+from runtimes.residents import Resident
 
 CAPS = Caps(header_bytes=4 << 20, body_bytes=0)
 MAX_FDS = 3
@@ -48,13 +48,18 @@ class Session:
         self._operations: Mapping[str, Callable[[Request, list[int]], Answer]] = {
             "lease": self._lease,
             "inspect": self._inspect,
+            "scan": self._inspect,
             "fit": self._fit,
             "fault": self._fault,
             "report": self._report,
             "find": self._find,
             "evict": self._evict,
             "clear": lambda request, fds: {"evicted": machine.pool.clear()},
+            "drain": lambda request, fds: {"drained": machine.pool.drain(str(request["key"]))},
             "pin": self._pin,
+            "claim_preload": self._claim_preload,
+            "preload_done": lambda request, fds: {"ready": machine.readiness.finish(self)},
+            "readiness": lambda request, fds: {"ready": machine.readiness.is_ready, "epoch": machine.readiness.epoch},
             "stats": lambda request, fds: machine.stats(),
             "check": lambda request, fds: {
                 "libraries": machine.check(str(request.get("library_set") or DEFAULT_LIBRARY_SET))
@@ -77,6 +82,8 @@ class Session:
             pass  # the client is gone
         finally:
             self._sock.close()
+            self._machine.pool.forget(self)
+            self._machine.readiness.abandon(self)
 
     def _perform(self, request: Request, fds: list[int]) -> Answer:
         try:
@@ -114,9 +121,9 @@ class Session:
         key = str(request["key"])
         self._machine.mourn(key, int(request.get("lost", 0)))
         wait_s = request.get("wait_s")
-        resident = self._machine.pool.lease(key, None if wait_s is None else float(wait_s))
-        if resident is not None:
-            return _way_to(resident)
+        residents = self._machine.pool.lease(key, None if wait_s is None else float(wait_s))
+        if residents:
+            return _ways_to(residents)
         try:
             self._answer({"ok": True, "load": True})
             load, fds = self._next(DUTY_SECONDS)
@@ -124,7 +131,7 @@ class Session:
             self._machine.pool.abandon(key)
             raise
         try:
-            return _way_to(self._load({**load, "key": key}, fds))
+            return _ways_to([self._load({**load, "key": key}, fds)])
         finally:
             _close(fds)
 
@@ -147,7 +154,7 @@ class Session:
             "load_timeout", f"Loading and trying the artifact took longer than {seconds:g} seconds."
         )
         library_set = str(request.get("library_set") or DEFAULT_LIBRARY_SET)
-        order = {"op": "inspect", "library_set": library_set, "options": request["options"]}
+        order = {"op": request["op"], "library_set": library_set, "options": request["options"]}
         return self._work_once(Job(order, library_set, limits, seconds, timeout, Ending.rejection), fds)
 
     def _fit(self, request: Request, fds: list[int]) -> Answer:
@@ -175,12 +182,23 @@ class Session:
         return {}
 
     def _report(self, request: Request, fds: list[int]) -> Answer:
-        for key, generation, calls, in_flight, used_at in request["used"]:
-            self._machine.pool.report(key, generation, calls, in_flight, used_at)
-        return {}
+        """Which of the versions reported on have other runners than the client knows."""
+        pool = self._machine.pool
+        for used in request["used"]:
+            pool.report(self, *used)
+        news: dict[str, Answer | None] = {}
+        for key, known in request["known"].items():
+            residents = pool.find(key)
+            if known != [resident.generation for resident in residents]:
+                news[key] = _ways_to(residents) if residents else None
+        return {"ways": news}
+
+    def _claim_preload(self, request: Request, fds: list[int]) -> Answer:
+        readiness = self._machine.readiness
+        return {"duty": readiness.claim(self), "epoch": readiness.epoch}
 
     def _find(self, request: Request, fds: list[int]) -> Answer:
-        return {"resident": self._machine.pool.find(str(request["key"])) is not None}
+        return {"resident": bool(self._machine.pool.find(str(request["key"])))}
 
     def _evict(self, request: Request, fds: list[int]) -> Answer:
         return {"evicted": self._machine.pool.evict(str(request["key"]))}
@@ -209,8 +227,9 @@ class _ReadOnly:
         os.close(self._fd)
 
 
-def _way_to(resident: Resident) -> Answer:
-    return {"path": resident.path, "generation": resident.generation, "limits": resident.limits.to_json()}
+def _ways_to(residents: Sequence[Resident]) -> Answer:
+    ways = [[resident.path, resident.generation] for resident in residents]
+    return {"ways": ways, "limits": residents[0].limits.to_json()}
 
 
 def _close(fds: list[int]) -> None:

@@ -22,6 +22,7 @@ LIMITS = Limits(memory_bytes=512 * MIB, call_seconds=1.0, reply_bytes=MIB)
 # what a model's code sees of its runner: client connections are the descriptors above the ones it was born with
 FORGE = """
 import msgpack, struct, stat, time
+first = 1 << 32  # the id of a connection's first request
 def forge(header, body=b"", claimed=None):
     packed = msgpack.packb(header)
     head = struct.pack("<IIQ", 1, len(packed), len(body) if claimed is None else claimed)
@@ -37,14 +38,14 @@ def forge(header, body=b"", claimed=None):
 
 def claim(*entry: object, body: str = "bytes(32)") -> str:
     """Code that answers the first request with one output, described as given."""
-    return f'forge({{"id": 1, "ok": True, "outputs": [{list(entry)!r}]}}, {body})'
+    return f'forge({{"id": first, "ok": True, "outputs": [{list(entry)!r}]}}, {body})'
 
 
 LIES = {
-    "a frame of a terabyte": 'forge({"id": 1, "ok": True}, claimed=1 << 40)',
-    "a frame over the reply cap": 'forge({"id": 1, "ok": True}, claimed=2 << 20)',
-    "another question's id": claim("prediction", "int64", [3], 24).replace('"id": 1', '"id": 999'),
-    "no id": claim("prediction", "int64", [3], 24).replace('"id": 1, ', ""),
+    "a frame of a terabyte": 'forge({"id": first, "ok": True}, claimed=1 << 40)',
+    "a frame over the reply cap": 'forge({"id": first, "ok": True}, claimed=2 << 20)',
+    "another question's id": claim("prediction", "int64", [3], 24).replace('"id": first', '"id": 999'),
+    "no id": claim("prediction", "int64", [3], 24).replace('"id": first, ', ""),
     "a row too few": claim("prediction", "int64", [2], 16),
     "a row too many": claim("prediction", "int64", [4], 32),
     "an object dtype": claim("prediction", "O", [3], 24),
@@ -52,10 +53,10 @@ LIES = {
     "fewer bytes than its shape": claim("prediction", "int64", [3, 9], 24),
     "more bytes than its frame": claim("prediction", "int64", [3], 2400),
     "strings that lie about their lengths": claim("prediction", "string", [3], 16, body='b"\\xff\\x7f" * 8'),
-    "no outputs": 'forge({"id": 1, "ok": True, "outputs": []})',
-    "outputs that are no list": 'forge({"id": 1, "ok": True, "outputs": 5})',
-    "an error of another kind": 'forge({"id": 1, "ok": False, "fault": {"kind": "HostUnavailable", "message": "x"}})',
-    "an error that is no map": 'forge({"id": 1, "ok": False, "fault": 5})',
+    "no outputs": 'forge({"id": first, "ok": True, "outputs": []})',
+    "outputs that are no list": 'forge({"id": first, "ok": True, "outputs": 5})',
+    "an error of another kind": 'forge({"id": first, "ok": False, "fault": {"kind": "HostUnavailable"}})',
+    "an error that is no map": 'forge({"id": first, "ok": False, "fault": 5})',
     "a header that is no map": "forge([1, 2])",
     "a header of garbage": "[os.write(fd, b'\\xc1' * 64) for fd in range(6, 7)]",
     "a header with an extension type": 'forge({"id": msgpack.ExtType(5, b"x"), "ok": True})',
@@ -94,7 +95,7 @@ def test_a_lie_is_a_protocol_fault_and_ends_the_runner(
     {
         "a hung model": "while True: pass",
         "a sleeping model": "import time; time.sleep(600)",
-        "a slow drip": FORGE + "forge({'id': 1, 'ok': True}, claimed=1000)\nwhile True: forge({}); time.sleep(0.1)",
+        "a slow drip": FORGE + "forge({'id': first, 'ok': True}, claimed=1000)\nwhile True: forge({}); time.sleep(0.1)",
     }.items(),
 )
 def test_a_model_that_does_not_answer_is_ended(
@@ -151,7 +152,7 @@ def test_memory_taken_in_a_prediction_is_the_models_error(
 
 
 def test_a_model_cannot_reach_another_runner(client: HostClient, neighbour: Runner, load_request: Load) -> None:
-    path = client._way("neighbour", lambda: pytest.fail("it is resident"), None).path
+    path = client._ways["neighbour"][0].path
     code = f"s = socket.socket(socket.AF_UNIX); s.connect({path!r})\nreturn [1] * len(rows)"
     runner = hostile(client, load_request, code, "curious")
 

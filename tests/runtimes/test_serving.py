@@ -19,7 +19,7 @@ def test_an_inspection_finds_the_signature(any_client: HostClient, classifier: A
     assert (found.format, found.task, found.type_name) == ("sklearn", "classification", "LogisticRegression")
     assert found.signature.inputs[0].shape == (-1, 4)
     assert found.signature.classes == (0, 1, 2)
-    assert stages == ["recognising", "loading", "predicting a sample"]
+    assert stages == ["recognising", "reading", "loading", "predicting a sample"]
 
 
 def test_predictions_equal_the_models_own(
