@@ -9,6 +9,8 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from tenants.site.plots import Plot
+
 Tone = Literal["", "info", "success", "warning", "danger"]
 
 
@@ -50,7 +52,7 @@ class Part:
     """A block with a title. link: where there is more, as (URL, words). notes: sentences above the content."""
 
     title: str
-    content: Table | Facts | Text
+    content: Table | Facts | Text | Plot
     link: tuple[str, str] | None = None
     notes: Sequence[str] = ()
     is_wide: bool = False
