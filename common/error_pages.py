@@ -7,15 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from common.errors import Unavailable
-from common.http import (
-    as_platform_error,
-    error_body,
-    error_headers,
-    error_response,
-    is_api,
-    json_response,
-    request_id_of,
-)
+from common.http import as_platform_error, error_headers, error_response, is_api, refusal, request_id_of
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +57,7 @@ def answer(request: HttpRequest, status: int, message: str = "") -> HttpResponse
     """A status's answer in the form that its reader expects."""
     code, title, usual = PAGES[status]
     if is_api(request):
-        return json_response(error_body(code, message or f"{title}.", request_id_of(request)), status)
+        return refusal(request, status, code, message or f"{title}.")
     context = {"status": status, "title": title, "message": message or usual, "request_id": request_id_of(request)}
     try:
         return render(request, "error.html", context, status=status)

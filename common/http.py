@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 LARGEST_JSON_BYTES = 4 << 20
 
-API_PREFIXES = ("/api/", "/v2/", "/models/", "/ping", "/version", "/invocations", "/metrics")
+OPEN_INFERENCE, MLFLOW = "/v2", "/models/"  # below a tenant's address, each with its own form of errors
+API_PREFIXES = ("/api/", OPEN_INFERENCE, MLFLOW, "/metrics")
 
 RETRY_AFTER_S = 5  # where nobody knows better
 
@@ -46,6 +47,19 @@ STATUS_BY_KIND: Mapping[type[errors.PlatformError], int] = {
     errors.Throttled: 429,
     errors.Unavailable: 503,
     errors.TimedOut: 504,
+}
+# MLflow's names, and the statuses that its clients expect with them.
+MLFLOW_ERRORS: Mapping[int, tuple[str, int]] = {
+    400: ("BAD_REQUEST", 400),
+    401: ("UNAUTHENTICATED", 401),
+    403: ("PERMISSION_DENIED", 403),
+    404: ("RESOURCE_DOES_NOT_EXIST", 404),
+    409: ("RESOURCE_CONFLICT", 409),
+    422: ("INVALID_PARAMETER_VALUE", 400),
+    429: ("REQUEST_LIMIT_EXCEEDED", 429),
+    500: ("INTERNAL_ERROR", 500),
+    503: ("TEMPORARILY_UNAVAILABLE", 503),
+    504: ("DEADLINE_EXCEEDED", 504),
 }
 
 
@@ -67,6 +81,19 @@ def error_body(code: str, message: str, request_id: str, fields: Mapping[str, st
     return {"error": error}
 
 
+def refusal(
+    request: HttpRequest, status: int, code: str, message: str, fields: Mapping[str, str] | None = None
+) -> HttpResponse:
+    """An error as JSON, in the form of the protocol that the request's path belongs to."""
+    text = sendable("; ".join((message, *(f"{name}: {fault}" for name, fault in (fields or {}).items()))))
+    if request.path_info.startswith(OPEN_INFERENCE):
+        return json_response({"error": text}, status)
+    if request.path_info.startswith(MLFLOW):
+        name, status = MLFLOW_ERRORS.get(status, ("BAD_REQUEST", status))
+        return json_response({"error_code": name, "message": text}, status)
+    return json_response(error_body(code, message, request_id_of(request), fields), status)
+
+
 def sendable(text: str) -> str:
     """The text as UTF-8 can carry it: half a surrogate pair, which JSON lets in, becomes a question mark."""
     return text.encode(errors="replace").decode()
@@ -74,8 +101,7 @@ def sendable(text: str) -> str:
 
 def error_response(error: errors.PlatformError, request: HttpRequest) -> HttpResponse:
     """A plain Django response for an error, with the headers that its kind owes."""
-    body = error_body(error.code, error.message, request_id_of(request), error.fields)
-    response = json_response(body, status_of(error))
+    response = refusal(request, status_of(error), error.code, error.message, error.fields)
     for name, value in error_headers(error).items():
         response[name] = value
     return response

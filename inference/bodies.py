@@ -31,6 +31,18 @@ def parse(content: bytes) -> dict[str, Any]:
         Malformed: it is no JSON object. Invalid: with every fault by its field.
         TooLarge: it holds more lists or values than are taken at once.
     """
+    body = read(content)
+    if faults := {name[:100]: fault for name, value in body.items() if (fault := _fault(name, value))}:
+        raise Invalid("Some fields are not right.", fields=faults)
+    return body
+
+
+def read(content: bytes) -> dict[str, Any]:
+    """The JSON object in a body of whichever protocol.
+
+    Raises:
+        Malformed: it is no JSON object. TooLarge: it holds more lists or values than are taken at once.
+    """
     if len(content) > COUNTED_FROM_BYTES:
         _count(content)
     try:
@@ -39,8 +51,6 @@ def parse(content: bytes) -> dict[str, Any]:
         raise Malformed(f"The body is not JSON: {error}.") from error
     if not isinstance(body, dict):
         raise Malformed("The body is a JSON object.")
-    if faults := {name[:100]: fault for name, value in body.items() if (fault := _fault(name, value))}:
-        raise Invalid("Some fields are not right.", fields=faults)
     return body
 
 
