@@ -2,19 +2,23 @@
 
 import base64
 import binascii
+import math
+import time
 from dataclasses import dataclass
 from typing import Any, cast
+from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication, CSRFCheck
 from rest_framework.request import Request
 
 from common.errors import Denied, Unauthenticated
-from tenants import audit
+from tenants import uses
 from tenants.models import ApiToken, Membership, Role, Scope, Tenant, User
+from tenants.models.access import digest
+from tenants.tables import Table
 
 INCLUDES: dict[str, frozenset[str]] = {
     Scope.READ: frozenset([Scope.READ]),
@@ -22,7 +26,6 @@ INCLUDES: dict[str, frozenset[str]] = {
     Scope.WRITE: frozenset([Scope.READ, Scope.PREDICT, Scope.WRITE]),
     Scope.ADMIN: frozenset(Scope.values),
 }
-TOUCH_AFTER_S = 60
 
 # An unknown tenant is answered with the same words, so nothing here may tell that a tenant is there.
 NOBODY = "Send a token (Authorization: Bearer …), or log in as a member."
@@ -85,7 +88,8 @@ def authenticate(request: HttpRequest) -> Caller:
         Denied: the tenant is suspended.
     """
     tenant: Tenant | None = getattr(request, "tenant", None)
-    caller = _by_token(request, tenant) if "Authorization" in request.headers else _by_session(request, tenant)
+    header = request.META.get("HTTP_AUTHORIZATION")
+    caller = _by_session(request, tenant) if header is None else _by_token(header, tenant)
     if tenant is not None:
         _admit(caller, tenant, request)
     return caller
@@ -93,7 +97,7 @@ def authenticate(request: HttpRequest) -> Caller:
 
 def unauthenticated(request: HttpRequest) -> Unauthenticated:
     """What is answered to who shows nothing valid for an address, whether there is such an address or not."""
-    return Unauthenticated(NOT_VALID if "Authorization" in request.headers else NOBODY)
+    return Unauthenticated(NOT_VALID if "HTTP_AUTHORIZATION" in request.META else NOBODY)
 
 
 def _admit(caller: Caller, tenant: Tenant, request: HttpRequest) -> None:
@@ -101,18 +105,69 @@ def _admit(caller: Caller, tenant: Tenant, request: HttpRequest) -> None:
     if not tenant.is_active and not (caller.is_operator and caller.may(Scope.ADMIN)):
         raise Denied("This tenant is suspended; ask the operator of the platform.", code="tenant_suspended")
     if caller.is_operator:
-        audit.note_operator(caller.name, caller.identity, tenant, f"{request.method} {request.path_info}")
+        uses.note_operator(caller.name, caller.identity, tenant, f"{request.method} {request.path_info}")
 
 
-def _by_token(request: HttpRequest, tenant: Tenant | None) -> Caller:
-    secret = _secret(request.headers["Authorization"])
-    token = ApiToken.objects.usable().by_secret(secret).first() if secret else None
-    if token is None or (not token.opens(tenant) if tenant is not None else not token.is_operator):
+def _by_token(header: str, tenant: Tenant | None) -> Caller:
+    secret = _secret(header)
+    known = _known(digest(secret)) if secret else None
+    if known is None or not known.is_usable() or not known.opens(tenant):
         raise Unauthenticated(NOT_VALID)
-    _touch(token)
-    scopes = frozenset[str]().union(*(INCLUDES[scope] for scope in token.scopes))
-    prefix = "operator" if token.is_operator else "token"
-    return Caller(name=f"{prefix}:{token.name}", scopes=scopes, is_operator=token.is_operator, token=token)
+    uses.note_token(known.token.pk)
+    return known.caller
+
+
+@dataclass(frozen=True)
+class KnownToken:
+    """A token as it is remembered, usable or not, with the caller that it makes.
+
+    ends_at: seconds since the epoch. listed: the tenants that an operator's token lists.
+    """
+
+    token: ApiToken
+    caller: Caller
+    ends_at: float
+    listed: frozenset[UUID]
+
+    @classmethod
+    def of(cls, token: ApiToken) -> "KnownToken":
+        """What is remembered of a token; for an operator's, by one query more."""
+        scopes = frozenset[str]().union(*(INCLUDES[scope] for scope in token.scopes))
+        prefix = "operator" if token.is_operator else "token"
+        listed = token.tenants.order_by().values_list("pk", flat=True) if token.is_operator else ()
+        return cls(
+            token=token,
+            caller=Caller(name=f"{prefix}:{token.name}", scopes=scopes, is_operator=token.is_operator, token=token),
+            ends_at=token.expires_at.timestamp() if token.expires_at else math.inf,
+            listed=frozenset(listed),
+        )
+
+    def is_usable(self) -> bool:
+        """Whether it is neither revoked nor expired."""
+        return self.token.revoked_at is None and time.time() < self.ends_at
+
+    def opens(self, tenant: Tenant | None) -> bool:
+        """Whether it works below this tenant's address, or on the operator's surface."""
+        if tenant is None or not self.token.is_operator:
+            return bool(self.token.tenant_id == (tenant and tenant.pk))
+        return self.token.all_tenants or tenant.pk in self.listed
+
+
+TOKENS: Table[str, KnownToken] = Table(
+    "token",
+    tag_of=lambda known: str(known.token.pk),
+    weigh=lambda known: 1 + len(known.listed) // 10,
+    most=20_000,
+    most_absent=10_000,
+)
+
+
+def _known(secret_sha256: str) -> KnownToken | None:
+    def load() -> KnownToken | None:
+        token = ApiToken.objects.filter(secret_sha256=secret_sha256).first()
+        return KnownToken.of(token) if token else None
+
+    return TOKENS.get(secret_sha256, load)
 
 
 def _secret(header: str) -> str | None:
@@ -126,13 +181,6 @@ def _secret(header: str) -> str | None:
         except (binascii.Error, UnicodeDecodeError):
             return None
     return None
-
-
-def _touch(token: ApiToken) -> None:
-    """Note that the token was used, at most once a minute: a write a request would be felt."""
-    now = timezone.now()
-    if token.last_used_at is None or (now - token.last_used_at).total_seconds() > TOUCH_AFTER_S:
-        ApiToken.objects.filter(pk=token.pk).update(last_used_at=now)
 
 
 def _by_session(request: HttpRequest, tenant: Tenant | None) -> Caller:

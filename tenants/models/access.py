@@ -174,12 +174,6 @@ class ApiToken(models.Model):
         """Whether it is an operator's rather than a tenant's."""
         return self.tenant_id is None
 
-    def opens(self, tenant: Tenant) -> bool:
-        """Whether it works below this tenant's address; one query for an operator token that lists tenants."""
-        if not self.is_operator:
-            return bool(self.tenant_id == tenant.pk)
-        return self.all_tenants or self.tenants.filter(pk=tenant.pk).exists()
-
     @property
     def is_usable(self) -> bool:
         """Neither revoked nor expired."""

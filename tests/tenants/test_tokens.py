@@ -5,9 +5,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
-from tenants import services
+from tenants import services, uses
 from tenants.journal.models import AuditEvent
 from tenants.models import ApiToken, OperatorAudit, Tenant
 from tenants.scope import tenant_scope
@@ -117,10 +118,47 @@ def test_a_suspended_tenant_serves_nobody_but_an_administering_operator(acme: Te
     ]
 
 
-def test_a_use_is_noted_at_most_once_a_minute(acme: Tenant, django_assert_num_queries: Any) -> None:
+def used_at(client: TenantClient) -> Any:
+    uses.write()
+    return ApiToken.objects.by_secret(client.token).get().last_used_at
+
+
+def test_a_use_is_noted_at_most_once_a_minute(acme: Tenant) -> None:
     client = client_of(acme, "read")
     client.get("api/v1/whoami")
-    used_at = ApiToken.objects.by_secret(client.token).get().last_used_at
+    first = used_at(client)
+    assert first is not None
+    client.get("api/v1/whoami")
+    assert used_at(client) == first
+
+
+def test_an_operator_shows_before_the_first_answer_and_later_without_keeping_anybody_waiting(
+    acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uses, "NOTED_FOR_S", 0)
+    secret = operator_token(["read"], acme)
+
+    def lines() -> int:
+        with tenant_scope(acme):
+            return AuditEvent.objects.filter(action="operator.access").count()
+
+    who(acme, secret)
+    assert lines() == 1
+    who(acme, secret)
+    assert lines() == 1
+    uses.write()
+    assert lines() == 2
+
+
+def test_what_the_database_cannot_take_is_written_later(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = client_of(acme, "read")
     client.get("api/v1/whoami")
 
-    assert ApiToken.objects.by_secret(client.token).get().last_used_at == used_at
+    def away(*args: Any) -> None:
+        raise OperationalError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(uses, "_touch", away)
+        with pytest.raises(OperationalError):
+            uses.write()
+    assert used_at(client) is not None

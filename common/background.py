@@ -1,0 +1,45 @@
+"""Work that nobody waits for, in a thread of its own."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+
+class Background:
+    """Does `work` soon after it was asked for, however often it was; what fails is tried again.
+
+    after_s: how long it gathers what is to be done before it does it, and how long it waits after a failure.
+    """
+
+    def __init__(self, name: str, work: Callable[[], None], *, after_s: float) -> None:
+        self._name, self._work, self._after_s = name, work, after_s
+        self._lock = threading.Lock()
+        self._asked = threading.Event()
+        self._pid = 0
+
+    def ask(self) -> None:
+        """Have it done; returns at once."""
+        if self._pid != os.getpid():  # threads do not survive a fork
+            self._start()
+        self._asked.set()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._asked = threading.Event()
+                threading.Thread(target=self._run, args=(self._asked,), name=self._name, daemon=True).start()
+                self._pid = os.getpid()
+
+    def _run(self, asked: threading.Event) -> None:
+        while asked.wait():
+            time.sleep(self._after_s)
+            asked.clear()
+            try:
+                self._work()
+            except Exception:  # whatever it was, the next try may have better luck
+                log.warning("background_work_failed", extra={"work": self._name}, exc_info=True)
+                asked.set()
