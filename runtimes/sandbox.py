@@ -11,10 +11,12 @@ import fcntl
 import functools
 import os
 import resource
+import secrets
 import signal
 import socket
 import sys
 import sysconfig
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -113,11 +115,13 @@ def prove_confined(host_pid: int) -> None:
 
 
 def _forbidden(host_pid: int) -> Mapping[str, Callable[[], object]]:
+    name = f"tenantry-self-test-{os.getpid()}-{time.monotonic_ns()}"  # what is there already would answer otherwise
+    name = secrets.token_hex(16)  # which is nobody's: a folder of that name would be refused for another reason
     return {
         "list the root folder": lambda: list(Path("/").iterdir()),
         "look at the host": lambda: os.open(f"/proc/{host_pid}/status", os.O_RDONLY),
-        "write a file": lambda: os.open("/tmp/x", os.O_WRONLY | os.O_CREAT),  # noqa: S108 (it must fail)
-        "write shared memory": lambda: os.open("/dev/shm/x", os.O_WRONLY | os.O_CREAT),  # noqa: S108
+        "write a file": lambda: os.open(f"/tmp/{name}", os.O_WRONLY | os.O_CREAT),  # noqa: S108 (it must fail)
+        "write shared memory": lambda: os.open(f"/dev/shm/{name}", os.O_WRONLY | os.O_CREAT),  # noqa: S108
         "fork": lambda: os.fork() or os._exit(9),
         "open a socket": lambda: socket.socket(socket.AF_UNIX),
         "signal the host": lambda: os.kill(host_pid, 0),
