@@ -72,4 +72,6 @@ class Attendance:
 
     def wait_until_host_ends(self, timeout_s: float | None = None) -> bool:
         """Whether the host has ended, which makes its successor another one to attend; blocks, at most so long."""
-        return bool(select.select([self._host.fileno()], [], [], timeout_s)[0])
+        poll = select.poll()  # unlike select, it takes a descriptor of any number
+        poll.register(self._host.fileno(), select.POLLIN)
+        return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
