@@ -16,7 +16,6 @@ import signal
 import socket
 import sys
 import sysconfig
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -115,7 +114,6 @@ def prove_confined(host_pid: int) -> None:
 
 
 def _forbidden(host_pid: int) -> Mapping[str, Callable[[], object]]:
-    name = f"tenantry-self-test-{os.getpid()}-{time.monotonic_ns()}"  # what is there already would answer otherwise
     name = secrets.token_hex(16)  # which is nobody's: a folder of that name would be refused for another reason
     return {
         "list the root folder": lambda: list(Path("/").iterdir()),

@@ -71,7 +71,8 @@ def main(library_set: str, fd: int) -> None:
     _prepare_confinement()
     gc.collect()
     gc.freeze()  # what is loaded now stays shared with every child: the collector never writes into it
-    channel.send(msgpack.packb({"libraries": _libraries(library_set)}))
+    with suppress(BrokenPipeError):  # a host that has ended meanwhile is noticed below
+        channel.send(msgpack.packb({"libraries": _libraries(library_set)}))
     while True:
         data, fds, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, MAX_FDS)
         if not data:
