@@ -13,12 +13,12 @@ from models_registry.loading import load_request, pool_key
 from models_registry.models import ModelVersion
 from runtimes import errors as faults
 from runtimes.client import Prediction
-from runtimes.signature import Signature
+from runtimes.signature import Batch, Signature
 from tenants.scope import current_tenant
 
 
 def predict(version: ModelVersion, model_name: str, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-    """The answer to a predict body by this version, as JSON values and numpy arrays.
+    """The answer to a predict body by this version, as JSON values and numpy arrays, over this machine's pool.
 
     deadline: on `time.monotonic()`'s clock.
 
@@ -27,16 +27,17 @@ def predict(version: ModelVersion, model_name: str, body: Mapping[str, Any], dea
         Unavailable, TimedOut: no answer now.
     """
     signature = Signature.from_json(version.signature)
-    decoded = decode(body, signature)
+    batch = decode(body, signature).batch
+    prediction = predict_batch(version, batch, probabilities=bool(body.get("probabilities")), deadline=deadline)
+    return answer_body(prediction, signature, model_name, version.number)
+
+
+def predict_batch(version: ModelVersion, batch: Batch, *, probabilities: bool, deadline: float) -> Prediction:
+    """The prediction of a batch that fits the version's signature, over this machine's pool."""
     with faults_as_errors():
         key = pool_key(current_tenant(), version)
         runner = model_pool().get_or_set(key, lambda: load_request(version), deadline_s=_left(deadline))
-        prediction = runner.predict(
-            decoded.batch,
-            probabilities=bool(body.get("probabilities")),
-            deadline_s=_left(deadline),
-        )
-    return _answer(prediction, signature, model_name, version.number)
+        return runner.predict(batch, probabilities=probabilities, deadline_s=_left(deadline))
 
 
 def deadline_of(body: Mapping[str, Any], longest_s: float) -> float:
@@ -61,10 +62,11 @@ def faults_as_errors() -> Iterator[None]:
     try:
         yield
     except faults.RuntimeFault as fault:
-        raise _error_of(fault) from fault
+        raise error_of(fault) from fault
 
 
-def _error_of(fault: faults.RuntimeFault) -> PlatformError:
+def error_of(fault: faults.RuntimeFault) -> PlatformError:
+    """The error that tells a caller of the platform what a runtime raised."""
     match fault:
         case faults.DeadlineExceeded():
             return TimedOut("The model did not answer before the deadline.")
@@ -85,7 +87,8 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _answer(prediction: Prediction, signature: Signature, model_name: str, number: int) -> dict[str, Any]:
+def answer_body(prediction: Prediction, signature: Signature, model_name: str, number: int) -> dict[str, Any]:
+    """The answer to a predict body, as JSON values."""
     outputs = {name: values.tolist() for name, values in prediction.outputs.items()}
     answer: dict[str, Any] = {
         "id": uuid.uuid4().hex,

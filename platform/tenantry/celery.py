@@ -2,18 +2,22 @@
 
 import os
 import warnings
+from typing import Any
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
 from celery.schedules import crontab
-from celery.signals import setup_logging
+from celery.signals import celeryd_after_setup, setup_logging
 from django.conf import settings
 from kombu import Queue
+
+from inference.queued import queues
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tenantry.settings")
 # Workers never run a tenant's code: runners do, under a uid of their own. Who starts the platform as root means it.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
+INFERENCE = "inference"  # who consumes this queue consumes the queue lane's as well
 LONGEST_JOB_S = 6 * 3600  # the hard time limit of training; nothing may hold a message longer
 
 app = Celery("tenantry")
@@ -33,10 +37,13 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,  # safe: `Job.attempts` bounds redelivery
     task_default_queue="default",
-    task_queues=[Queue("default"), Queue("inference"), Queue("training")],
+    task_queues=[Queue(name) for name in ("default", INFERENCE, *queues.names(), "batch", "training")],
+    accept_content=["json", "msgpack"],  # msgpack carries the queue lane's arrays as they are; never pickle
     task_routes={
         "inference.sweep": {"queue": "default"},  # of no hurry, unlike what somebody waits for
-        "inference.*": {"queue": "inference"},
+        "inference.predict": {"queue": "batch"},
+        "inference.batch": {"queue": "batch"},
+        "inference.*": {"queue": INFERENCE},
         "training.decide_activation": {"queue": "default"},  # takes no time, and must not wait behind fits that do
         "training.*": {"queue": "training"},
     },
@@ -54,6 +61,15 @@ app.conf.update(
     },
 )
 app.autodiscover_tasks(["tenants", "models_registry", "training", "inference"])
+
+
+@celeryd_after_setup.connect
+def consume_the_whole_lane(instance: Any, **_: object) -> None:
+    """A worker of `inference` consumes every queue of the lane; one that names some of them, those alone."""
+    consumed = instance.app.amqp.queues
+    if INFERENCE in consumed.consume_from:
+        for name in queues.names():
+            consumed.select_add(name)
 
 
 @setup_logging.connect

@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 from kombu import Queue
 
-from tenantry.celery import app
+from inference.queued import queues
+from tenantry.celery import INFERENCE, app
 from tests.deploy import files
 from tests.deploy.files import ROOT
 
 COMPOSE_ONLY = {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "RABBITMQ_PASSWORD", "MODEL_HOST_MEMORY"}
 COMPOSE_ONLY |= {"PREDICT_WORKERS", "PREDICT_THREADS"}  # compose's names for WEB_WORKERS and WEB_THREADS of one pool
-WORKERS = {"worker-inference", "worker-training", "worker-default"}
+WORKERS = {"worker-inference", "worker-batch", "worker-training", "worker-default"}
 
 
 def queues_of(name: str) -> set[str]:
     """The queues that a process consumes by its line of the Procfile."""
     found = re.search(r"--queues (\S+)", files.procfile().get(name, ""))
-    return set(found[1].split(",")) if found else set()
+    named = set(found[1].split(",")) if found else set()
+    return named | (set(queues.names()) if INFERENCE in named else set())
 
 
 def has_docker_compose() -> bool:
@@ -46,9 +48,9 @@ def test_every_process_of_the_procfile_runs_everywhere() -> None:
 
 
 def test_every_queue_of_the_settings_is_consumed_everywhere() -> None:
-    queues: list[Queue] = app.conf.task_queues
+    settled: list[Queue] = app.conf.task_queues
     for commands in (files.procfile(), files.compose_commands(), files.heroku_commands()):
-        assert set.union(*map(queues_of, commands)) == {queue.name for queue in queues}
+        assert set.union(*map(queues_of, commands)) == {queue.name for queue in settled}
 
 
 def test_each_heroku_worker_brings_its_own_model_host_and_the_web_dyno_has_none() -> None:

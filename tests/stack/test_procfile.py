@@ -19,6 +19,7 @@ def test_the_projects_own_procfile_names_its_processes() -> None:
     assert stages == {
         "web": Stage.WEB,
         "worker-inference": Stage.WORKERS,
+        "worker-batch": Stage.WORKERS,
         "worker-training": Stage.WORKERS,
         "worker-default": Stage.WORKERS,
         "beat": Stage.WORKERS,
