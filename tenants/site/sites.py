@@ -54,26 +54,10 @@ class Nav:
     title: str = ""
 
 
-# Tailwind's indigo, which the platform's other pages have, too.
-INDIGO = {
-    "50": "oklch(96.2% .018 272.314)",
-    "100": "oklch(93% .034 272.788)",
-    "200": "oklch(87% .065 274.039)",
-    "300": "oklch(78.5% .115 274.713)",
-    "400": "oklch(67.3% .182 276.935)",
-    "500": "oklch(58.5% .233 277.117)",
-    "600": "oklch(51.1% .262 276.966)",
-    "700": "oklch(45.7% .24 277.023)",
-    "800": "oklch(39.8% .195 277.366)",
-    "900": "oklch(35.9% .144 278.697)",
-    "950": "oklch(25.7% .09 281.288)",
-}
-
-
 def look() -> dict[str, Any]:
     """What unfold's frame needs to know of the sites' looks; all of it is served from here."""
     return {
-        "styles": [static("admin_tenantry/admin.css")],
+        "styles": [static("admin_tenantry/theme.css"), static("admin_tenantry/admin.css")],
         "scripts": [static("admin_tenantry/admin.js")],
         "site_favicons": [Favicon(href=static("pages/icon.svg"), rel="icon", type="image/svg+xml")],
         "site_icon": static("pages/icon.svg"),
@@ -137,7 +121,7 @@ class CallerSite(UnfoldAdminSite):  # type: ignore[misc]
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         context: dict[str, Any] = super().each_context(request)
-        context["colors"]["primary"] = INDIGO
+        context["colors"] = None  # theme.css has them: a style in the page itself would break the page's policy
         return context | look() | {"caller_is": self.standing(request)} | self.titles(request)
 
     def standing(self, request: HttpRequest) -> str:

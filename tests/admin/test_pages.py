@@ -138,6 +138,12 @@ def test_hostile_words_come_out_as_words_and_nothing_is_loaded_from_elsewhere(ho
     assert any("&lt;script&gt;alert(1)" in html for _, html in seen)
 
 
+def test_a_browser_is_told_what_a_page_may_do(logged_in: Any, here: Tenant) -> None:
+    policy = logged_in(here, "admin").get("admin/")["Content-Security-Policy"]
+    assert "unsafe-inline" not in policy
+    assert policy.startswith("default-src 'self'; ")
+
+
 def crawl(client: TenantClient) -> Iterator[tuple[str, str]]:
     """Every page of the admin that can be reached by links, with its HTML."""
     found, left = set[str](), ["admin/"]
@@ -155,7 +161,10 @@ def crawl(client: TenantClient) -> Iterator[tuple[str, str]]:
 
 
 class Elements(HTMLParser):
-    """Collects what only a hostile word could have made: scripts with its text, handlers, images from elsewhere."""
+    """Collects what only a hostile word could have made: scripts with its text, handlers, images from elsewhere.
+
+    And what the page's policy would refuse: scripts and styles that stand in the page itself.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,11 +174,12 @@ class Elements(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._is_in_script = tag == "script"
         names = dict(attrs)
-        if "onerror" in names or (tag == "img" and not (names.get("src") or "").startswith("/static/")):
+        is_inline = "style" in names or tag == "style" or any(name.startswith("on") for name in names)
+        if is_inline or (tag == "img" and not (names.get("src") or "").startswith("/static/")):
             self.foreign.append(self.get_starttag_text() or tag)
 
     def handle_data(self, data: str) -> None:
-        if self._is_in_script and "alert(" in data:
+        if self._is_in_script and data.strip():
             self.foreign.append(data)
 
     def handle_endtag(self, tag: str) -> None:
