@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 from runtimes import addresses
 from runtimes.asking import Question, RunnerConnection, Way
 from runtimes.batching import rows_of
+from runtimes.compilation.requesting import Compilation, compile_artifact
 from runtimes.conversation import CONNECT_SECONDS, HostConversation, left, within
 from runtimes.errors import (
     DeadlineExceeded,
@@ -128,6 +129,30 @@ class HostClient:
             ArtifactRejected: it cannot be served; `reason` says why in a sentence.
         """
         return inspect(self, bundle_fd, tenant, metadata, limits or Limits(), on_stage or (lambda stage: None))
+
+    def compile(
+        self,
+        bundle_fd: int,
+        *,
+        format_name: str,
+        options: Mapping[str, Any],
+        out: BinaryIO,
+        limits: Limits | None = None,
+        on_stage: Callable[[str], None] | None = None,
+        is_cancelled: Callable[[], bool] | None = None,
+    ) -> Compilation:
+        """Compile an inspected artifact to ONNX in a confined runner of its own; the graph is written to `out`.
+
+        options: as in a LoadRequest, and `input_example` where one was declared.
+
+        Raises:
+            Cancelled: `is_cancelled` said so; the runner is gone.
+        """
+        order = {"format": format_name, "options": dict(options)}
+        ignore, never = (lambda stage: None), (lambda: False)
+        return compile_artifact(
+            self, bundle_fd, order, out, limits or Limits(), on_stage or ignore, is_cancelled or never
+        )
 
     def fit(
         self,

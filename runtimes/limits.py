@@ -18,7 +18,8 @@ class Limits:
     call_seconds: wall time after which a runner that answers nothing is hung and gets killed.
     load_seconds: wall time for loading; an inspection may take it twice (load, then sample predictions).
     cpu_seconds, fit_seconds: CPU and wall time of one-shot work (a fit; an inspection uses the CPU bound only).
-    reply_bytes, rows: of one call. artifact_bytes: of what a fit sends back.
+    compile_seconds: CPU and wall time of a compilation.
+    reply_bytes, rows: of one call. artifact_bytes: of what a fit or a compilation sends back.
     """
 
     memory_bytes: int = 2 * GIB
@@ -28,6 +29,7 @@ class Limits:
     rows: int = 100_000
     cpu_seconds: int = 600
     fit_seconds: float = 3600.0
+    compile_seconds: float = 120.0
     artifact_bytes: int = GIB
 
     def __post_init__(self) -> None:

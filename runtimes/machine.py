@@ -217,7 +217,7 @@ class Machine:
         try:
             with addresses.listen(path) as listener:
                 fds = {"bundle": bundle_fd, "listener": listener.fileno()}
-                child = self.nursery.spawn(_library_set(request), limits, fds, cpu_seconds=None)
+                child = self.nursery.spawn(library_set_of(request), limits, fds, cpu_seconds=None)
             self._load_into(child, request, generation, limits)
         except BaseException:
             path.unlink(missing_ok=True)
@@ -261,7 +261,7 @@ class Machine:
         return answer.get("alive") == nonce
 
 
-def _library_set(request: Mapping[str, Any]) -> str:
+def library_set_of(request: Mapping[str, Any]) -> str:
     """The declared set that the version's metadata names, or else the one that its format is at home in."""
     named = str(request["options"].get("library_set") or DEFAULT_LIBRARY_SET)
     return formats.library_set(request["format"]) if named in BUILT_IN else named

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import select
 import socket
@@ -11,6 +12,7 @@ import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from runtimes.children import Ending
@@ -24,7 +26,7 @@ from runtimes.errors import (
     to_message,
 )
 from runtimes.limits import Limits
-from runtimes.machine import DEFAULT_LIBRARY_SET, Job, Machine
+from runtimes.machine import DEFAULT_LIBRARY_SET, Job, Machine, library_set_of
 from runtimes.messages import Caps, Connection, EndOfStream
 from runtimes.residents import Resident
 
@@ -50,6 +52,7 @@ class Session:
             "inspect": self._inspect,
             "scan": self._inspect,
             "fit": self._fit,
+            "compile": self._compile,
             "fault": self._fault,
             "report": self._report,
             "find": self._find,
@@ -163,6 +166,15 @@ class Session:
         order = {name: request[name] for name in FIT_ORDER if name in request}
         library_set = str(request.get("library_set") or DEFAULT_LIBRARY_SET)
         job = Job(order, library_set, limits, limits.fit_seconds, timeout, Ending.failed_fit)
+        return self._work_once(job, fds)
+
+    def _compile(self, request: Request, fds: list[int]) -> Answer:
+        given = Limits.from_json(request["limits"])
+        limits = replace(given, cpu_seconds=math.ceil(given.compile_seconds))
+        timeout = DeadlineExceeded(f"Compiling took longer than {limits.compile_seconds:g} seconds.")
+        order = {name: request[name] for name in ("op", "format", "options")} | {"limits": limits.to_json()}
+        library_set = library_set_of(request)
+        job = Job(order, library_set, limits, limits.compile_seconds, timeout, Ending.rejection)
         return self._work_once(job, fds)
 
     def _work_once(self, job: Job, fds: list[int]) -> Answer:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from onnx import AttributeProto, ModelProto
 
 from runtimes import examples
 from runtimes.errors import ArtifactRejected, plain
+from runtimes.formats.compiled import CompiledPredictor, Plan, session_of
 from runtimes.formats.onnx_vetting import vet
 from runtimes.formats.outputs import PREDICTION, ClassTable, named_arrays, plain_array, prove
 from runtimes.protocol import Findings, OnStage, Prediction, Runtime, Source, Task
@@ -37,11 +37,15 @@ class OnnxModel(Runtime):
     name = "onnx"
     library_set = "sklearn"
 
-    def load(self, source: Source) -> OnnxPredictor:
+    def load(self, source: Source) -> OnnxPredictor | CompiledPredictor:
         """A session over the vetted graph, ready to predict by the declared signature."""
         data = source.bundle.read(source.path)
+        signature = Signature.from_json(source.options["signature"])
+        if source.options.get("is_compiled"):  # by a runner of this platform, so that there is no graph to be refused
+            session = session_of(data)
+            return CompiledPredictor(session, Plan.read(session), signature)
         vet(data)
-        return OnnxPredictor(_session(data), Signature.from_json(source.options["signature"]))
+        return OnnxPredictor(session_of(data), signature)
 
     def inspect(self, source: Source, on_stage: OnStage) -> Findings:
         """What the graph takes and gives, proved by predicting sample rows."""
@@ -49,23 +53,11 @@ class OnnxModel(Runtime):
         started = time.monotonic()
         data = source.bundle.read(source.path)
         model = vet(data)
-        session = _session(data)
+        session = session_of(data)
         seconds = time.monotonic() - started
         on_stage("predicting a sample")
         signature, task = _find_signature(session, model, source.options)
         return Findings(self.name, task, signature, "ONNX graph", _made_with(model), [], seconds)
-
-
-def _session(data: bytes) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ArtifactRejected("unreadable_artifact", f"ONNX Runtime cannot load it: {plain(error, 300)}") from error
 
 
 def _made_with(model: ModelProto) -> dict[str, str]:
@@ -81,16 +73,23 @@ class OnnxPredictor:
 
     def __init__(self, session: Any, signature: Signature) -> None:
         self._session, self._signature = session, signature
-        self._inputs = {entry.name: len(entry.shape) for entry in session.get_inputs()}
+        fields = {field.name: field for field in signature.inputs}
+        entries = session.get_inputs()
+        self._is_columns = signature.layout == "columns"
+        self._inputs = [
+            (entry.name, fields.get(entry.name, signature.inputs[0]), len(entry.shape))
+            for entry in (entries if self._is_columns else entries[:1])
+        ]
         self._outputs = [entry.name for entry in session.get_outputs()]
-        self._has_labels = _label_place(session) is not None
-        self._table = ClassTable(signature.classes) if signature.classes and not self._has_labels else None
+        self._label_place = _label_place(session)
+        is_scored = self._label_place is None
+        self._table = ClassTable(signature.classes) if signature.classes and is_scored else None
 
     def predict(self, batch: Batch, *, probabilities: bool) -> Prediction:
         """Predict every row; a classifier's label and table, if the graph has both, are told apart."""
-        values = self._session.run(None, self._feed(batch))
-        if self._has_labels:
-            return self._labelled(dict(zip(self._outputs, values, strict=True)), probabilities=probabilities)
+        values = self._session.run(self._outputs, self._feed(batch))
+        if self._label_place is not None:
+            return self._labelled(values, self._label_place, probabilities=probabilities)
         if len(values) == 1:
             outputs = named_arrays(values[0], self._outputs[0])
         else:
@@ -103,15 +102,12 @@ class OnnxPredictor:
 
     def _feed(self, batch: Batch) -> dict[str, np.ndarray]:
         if not isinstance(batch, dict):
-            return {next(iter(self._inputs)): _for_session(batch, self._signature.inputs[0], batch.ndim)}
-        fields = {field.name: field for field in self._signature.inputs}
-        return {name: _for_session(batch[name], fields[name], rank) for name, rank in self._inputs.items()}
+            name, field, _ = self._inputs[0]
+            return {name: _for_session(batch, field, batch.ndim)}
+        return {name: _for_session(batch[name], field, rank) for name, field, rank in self._inputs}
 
-    def _labelled(self, values: dict[str, Any], *, probabilities: bool) -> Prediction:
-        place = _label_place(self._session)
-        assert place is not None
-        label = values.pop(self._outputs[place])
-        table = next(iter(values.values()))
+    def _labelled(self, values: list[Any], place: int, *, probabilities: bool) -> Prediction:
+        label, table = values[place], values[1 - place]
         outputs = {PREDICTION: plain_array(label).reshape(len(label))}
         return Prediction(outputs, _table(table, self._signature.classes) if probabilities else None)
 
