@@ -154,7 +154,9 @@ CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL},
     "models": {"BACKEND": "inference.pool.ModelPool", "LOCATION": f"unix:{MODELS_SOCKET}", "TIMEOUT": None},
 }
-PREDICTION_LANE = environment.one_of("PREDICTION_LANE", ("direct", "queue"), "direct" if MODELS_SOCKET else "queue")
+PREDICTION_LANE = environment.one_of(
+    "PREDICTION_LANE", ("auto", "direct", "queue"), "direct" if MODELS_SOCKET else "queue"
+)
 PREDICTION_DEADLINE_S = float(environment.positive("PREDICTION_DEADLINE_S", 30))
 WARM_UP_SECONDS = environment.count("WARM_UP_SECONDS", 60)
 MODEL_LIMITS = environment.bounds(
@@ -171,6 +173,8 @@ MODEL_LIMITS = environment.bounds(
 # --- how much a process does at once ---------------------------------------------------------------------------------
 WEB_THREADS = environment.positive("WEB_THREADS", 16)
 TENANT_REQUESTS_IN_FLIGHT = environment.positive("TENANT_REQUESTS_IN_FLIGHT", max(2, WEB_THREADS // 2))
+INFERENCE_THREADS = environment.positive("INFERENCE_THREADS", 8)
+INFERENCE_QUEUES = environment.positive("INFERENCE_QUEUES", 4)
 
 # --- work that goes on after the answer -----------------------------------------------------------------------------
 BROKER_URL = environment.broker_url(default=REDIS_URL)
@@ -211,4 +215,6 @@ LOGGING = {
     "formatters": {"json": {"()": "common.logs.JsonFormatter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": environment.log_level()},
+    # Two lines a message, which say nothing that the lines about jobs do not.
+    "loggers": {name: {"level": "WARNING"} for name in ("celery.worker.strategy", "celery.app.trace")},
 }
