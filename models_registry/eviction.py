@@ -19,8 +19,9 @@ def evict_once_committed(keys: Iterable[str]) -> None:
 
 
 def end_once_committed(keys: Iterable[str]) -> None:
-    """Have this machine's model host load these pool keys anew when they are asked for next, after the transaction."""
-    _once_committed(HostClient.evict, keys)
+    """Have this machine's model host load these pool keys anew when they are asked for next, after the transaction; what
+    is in flight is answered."""
+    _once_committed(HostClient.drain, keys)
 
 
 def pin_once_committed(kept: Iterable[str], let_go: Iterable[str]) -> None:

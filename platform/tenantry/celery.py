@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import SecurityWarning
 from celery.schedules import crontab
-from celery.signals import celeryd_after_setup, setup_logging
+from celery.signals import celeryd_after_setup, setup_logging, worker_ready
 from django.conf import settings
 from kombu import Queue
 
@@ -75,3 +75,12 @@ def consume_the_whole_lane(instance: Any, **_: object) -> None:
 @setup_logging.connect
 def keep_django_logging(**_: object) -> None:
     """Workers log as the web processes do: connecting here keeps Celery from configuring logs of its own."""
+
+
+@worker_ready.connect
+def attend_model_host(sender: Any, **_: object) -> None:
+    """A worker that predicts sees to it that what is pinned is in its machine's memory, as web processes do."""
+    if "inference" in sender.app.amqp.queues.consume_from:
+        from inference import preloading  # it needs the apps, which are loaded by now
+
+        preloading.start()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -11,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from inference.pool import client_of
 from tenantry import status
 from tenants.permissions import IsOperator
 
@@ -24,8 +26,10 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when this process reaches its database and its cache, else 503 naming what it misses."""
-    missing = [name for name, reach in (("database", _database), ("cache", _cache)) if not _works(reach)]
+    """200 when this process reaches its database and its cache, and its machine's model host holds what is pinned; else
+    503 naming what it misses."""
+    parts = (("database", _database), ("cache", _cache), ("models", _models))
+    missing = [name for name, reach in parts if not _works(reach)]
     if missing:
         return JsonResponse({"status": "not ready", "missing": missing}, status=503, headers={"Retry-After": "2"})
     return JsonResponse({"status": "ready"})
@@ -57,3 +61,8 @@ def _database() -> None:
 
 def _cache() -> None:
     cache.get("readyz")
+
+
+def _models() -> None:
+    if settings.MODELS_SOCKET and not client_of(settings.MODELS_SOCKET).is_ready():
+        raise LookupError("the pinned versions are not in memory yet")

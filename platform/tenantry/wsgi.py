@@ -14,6 +14,8 @@ if (granian := multiprocessing.parent_process()) and granian.pid:
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tenantry.settings")
 application_in_django = get_wsgi_application()
 
-from tenants.addressing import TenantPaths  # noqa: E402  (apps must be loaded first)
+from inference import preloading  # noqa: E402  (apps must be loaded first)
+from tenants.addressing import TenantPaths  # noqa: E402
 
 application = TenantPaths(application_in_django)
+preloading.start()

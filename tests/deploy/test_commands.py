@@ -24,12 +24,13 @@ START_LIMIT_S = 60.0
 
 
 @pytest.mark.parametrize("command", [GUNICORN, "deploy/run web"])
-def test_a_web_server_starts_and_is_ready(django_db_setup: None, command: str) -> None:
+def test_a_web_server_starts_and_is_ready(django_db_setup: None, model_host: str, command: str) -> None:
     port = free_port()
     settings = {"PORT": str(port), "WEB_HOST": "127.0.0.1", "WEB_WORKERS": "1"}
     with running(command.format(port=port).split(), **settings) as process:
         await_true(lambda: process.poll() is not None or answers(port, "/healthz"))
         assert get(port, "/healthz") == (200, {"status": "alive"})
+        await_true(lambda: answers(port, "/readyz"))
         assert get(port, "/readyz") == (200, {"status": "ready"})
 
 
