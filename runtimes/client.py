@@ -29,10 +29,12 @@ from runtimes.errors import (
 from runtimes.fits import FitReport, Progress, Validation, fit
 from runtimes.limits import Limits
 from runtimes.messages import EndOfStream
+from runtimes.profiles import Profile
 from runtimes.protocol import Prediction
 from runtimes.readiness import Attendance
 from runtimes.reporting import News, Reporter
-from runtimes.signature import Batch
+from runtimes.signature import Batch, Signature
+from runtimes.table_work import Score, profile, score
 from runtimes.ways import Line, Ways
 from runtimes.work import Inspection, inspect
 
@@ -190,6 +192,60 @@ class HostClient:
         }
         report = on_progress or (lambda progress: None)
         return fit(self, order, dataset_fd, out, limits or Limits(), report, is_cancelled or (lambda: False))
+
+    def fit_custom(
+        self,
+        *,
+        params: Mapping[str, Any],
+        target: str,
+        validation: Validation,
+        bundle_fd: int,
+        out: BinaryIO,
+        format_name: str,
+        library_set: str,
+        limits: Limits,
+        on_progress: Callable[[Progress], None],
+        is_cancelled: Callable[[], bool],
+    ) -> FitReport:
+        """Train with a tenant's own program in a confined runner; the artifact is written to `out`.
+
+        bundle_fd: a packed bundle of `data` and the files of the program, `code/train.py` among them.
+
+        Raises:
+            As `fit` does.
+        """
+        asked = {"params": params, "target": target, "validation": validation, "format": format_name}
+        order = {"op": "fit_custom", "trainer": "custom", "library_set": library_set, **asked}
+        return fit(self, order, bundle_fd, out, limits, on_progress, is_cancelled)
+
+    def profile(self, *, dataset_fd: int, format_name: str, limits: Limits | None = None) -> Profile:
+        """What a confined runner found in a table.
+
+        Raises:
+            ModelError: the file is no table; the sentence says where.
+        """
+        return profile(self, format_name, dataset_fd, limits or Limits())
+
+    def score(
+        self,
+        *,
+        dataset_fd: int,
+        format_name: str,
+        target: str,
+        task: str,
+        signature: Signature,
+        predict: Callable[[Batch], Prediction],
+        limits: Limits,
+        on_progress: Callable[[Progress], None],
+        is_cancelled: Callable[[], bool],
+    ) -> Score:
+        """What a model's predictions for a table's rows are worth; the model never meets the truth.
+
+        Raises:
+            Cancelled, DeadlineExceeded. ModelError: the table lacks what the signature names. And what `predict` does.
+        """
+        asked = {"format": format_name, "target": target, "task": task, "signature": signature.to_json()}
+        return score(self, asked, dataset_fd, predict, limits, on_progress, is_cancelled)
 
     def resident(self, key: str) -> bool:
         """Whether the version is loaded now."""

@@ -52,10 +52,11 @@ def text_transformer(columns: list[str], *, ngrams: int, max_features: int, min_
 
 def date_columns(features: pd.DataFrame) -> list[str]:
     """The columns whose strings are dates or moments in ISO form, but for a few."""
-    return [name for name in features.columns if features[name].dtype == object and _is_date(features[name])]
+    return [name for name in features.columns if features[name].dtype == object and is_date(features[name])]
 
 
-def _is_date(column: pd.Series) -> bool:
+def is_date(column: pd.Series) -> bool:
+    """Whether the strings of a column are dates or moments in ISO form, but for a few."""
     words = column.dropna().head(LOOKED_AT).astype(str)
     if words.empty or words.str.fullmatch(DATE_PATTERN).mean() < DATE_SHARE:
         return False

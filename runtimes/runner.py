@@ -23,6 +23,7 @@ from runtimes.origins import made_with
 from runtimes.protocol import Predictor, Runtime, Source
 
 CAPS = Caps(header_bytes=4 << 20, body_bytes=0)
+SCORING_CAPS = Caps(header_bytes=4 << 20, body_bytes=64 << 20)  # predictions come in
 Result = TypeVar("Result")
 MISSING_ATTRIBUTE = re.compile(r"Can't get attribute|module '[^']*' has no attribute")
 REFUSED = (PermissionError, BlockingIOError)
@@ -34,7 +35,7 @@ def run(places: Mapping[str, int], control: Connection) -> None:
     if order["op"] == "serve":
         _serve(order, places, control)
     else:
-        _work_once(order, Connection(places["channel"], CAPS), places)
+        _work_once(order, Connection(places["channel"], SCORING_CAPS if order["op"] == "score" else CAPS), places)
 
 
 def _serve(order: Mapping[str, Any], places: Mapping[str, int], control: Connection) -> None:
@@ -68,7 +69,7 @@ def _adapter(format_name: str) -> Runtime:
 
 
 def _work_once(order: Mapping[str, Any], channel: Connection, places: Mapping[str, int]) -> None:
-    work, explained = {"inspect": (_inspect, _explained), "fit": (_fit, _explained_fit)}[order["op"]]
+    work, explained = WORK[order["op"]]
     try:
         result = explained(lambda: work(order, channel, places["bundle"]))
     except RuntimeFault as fault:
@@ -91,13 +92,19 @@ def _inspect(order: Mapping[str, Any], channel: Connection, bundle_fd: int) -> d
     return findings.to_json()
 
 
-def _fit(order: Mapping[str, Any], channel: Connection, dataset_fd: int) -> dict[str, Any]:
+def _work_on_table(order: Mapping[str, Any], channel: Connection, dataset_fd: int) -> dict[str, Any]:
     # Another set's runner first imports scikit-learn now, whose joblib asks for a folder for temporary files: any name
     # will do, as nothing can be written.
     tempfile.tempdir = tempfile.tempdir or "/"
-    from runtimes import fitting  # it imports scikit-learn, which a torch runner seldom needs
+    from runtimes import custom_fitting, fitting, profiling, scoring  # they import scikit-learn and pandas
 
-    return fitting.fit(order, channel, dataset_fd)
+    work: Mapping[str, Callable[[Mapping[str, Any], Connection, int], dict[str, Any]]] = {
+        "fit": fitting.fit,
+        "fit_custom": custom_fitting.fit,
+        "profile": profiling.profile,
+        "score": scoring.score,
+    }
+    return work[order["op"]](order, channel, dataset_fd)
 
 
 def _explained_fit(work: Callable[[], Result]) -> Result:
@@ -122,6 +129,16 @@ def _explained(work: Callable[[], Result]) -> Result:
         raise
     except BaseException as error:  # an artifact may raise anything, SystemExit included
         raise rejection(error) from error
+
+
+# what a runner may be asked once, and how its failures are told
+WORK: Mapping[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "inspect": (_inspect, _explained),
+    "fit": (_work_on_table, _explained_fit),
+    "fit_custom": (_work_on_table, _explained_fit),
+    "profile": (_work_on_table, _explained_fit),
+    "score": (_work_on_table, _explained_fit),
+}
 
 
 def rejection(error: BaseException) -> ArtifactRejected:

@@ -33,7 +33,7 @@ from runtimes.residents import Resident
 CAPS = Caps(header_bytes=4 << 20, body_bytes=0)
 MAX_FDS = 3
 REQUEST_SECONDS = 30.0
-FIT_ORDER = ("op", "trainer", "params", "target", "validation", "format", "watch")
+TABLE_ORDER = ("op", "trainer", "params", "target", "validation", "format", "watch", "signature", "task")
 DUTY_SECONDS = 900.0  # for the loading client to fetch and pack its bundle
 log = logging.getLogger("runtimes.host")
 
@@ -51,8 +51,11 @@ class Session:
             "lease": self._lease,
             "inspect": self._inspect,
             "scan": self._inspect,
-            "fit": self._fit,
             "compile": self._compile,
+            "fit": self._work_on_table,
+            "fit_custom": self._work_on_table,
+            "profile": self._work_on_table,
+            "score": self._work_on_table,
             "fault": self._fault,
             "report": self._report,
             "find": self._find,
@@ -160,10 +163,10 @@ class Session:
         order = {"op": request["op"], "library_set": library_set, "options": request["options"]}
         return self._work_once(Job(order, library_set, limits, seconds, timeout, Ending.rejection), fds)
 
-    def _fit(self, request: Request, fds: list[int]) -> Answer:
+    def _work_on_table(self, request: Request, fds: list[int]) -> Answer:
         limits = Limits.from_json(request["limits"])
-        timeout = DeadlineExceeded(f"The fit took longer than its {limits.fit_seconds:g} seconds.")
-        order = {name: request[name] for name in FIT_ORDER if name in request}
+        timeout = DeadlineExceeded(f"It took longer than its {limits.fit_seconds:g} seconds.")
+        order = {name: request[name] for name in TABLE_ORDER if name in request}
         library_set = str(request.get("library_set") or DEFAULT_LIBRARY_SET)
         job = Job(order, library_set, limits, limits.fit_seconds, timeout, Ending.failed_fit)
         return self._work_once(job, fds)
