@@ -1,8 +1,8 @@
 """What every request carries: an id that its answer and its log lines share, and the tenant it is for."""
 
 import contextvars
+import os
 import re
-import uuid
 from collections.abc import Callable
 
 from django.http import Http404, HttpRequest, HttpResponse
@@ -22,8 +22,8 @@ class RequestIdMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        given = request.headers.get("X-Request-ID", "")
-        request_id = given if SANE_ID.match(given) else uuid.uuid4().hex
+        given = request.META.get("HTTP_X_REQUEST_ID", "")
+        request_id = given if SANE_ID.match(given) else os.urandom(16).hex()
         request.request_id = request_id  # type: ignore[attr-defined]
         token = current_request_id.set(request_id)
         try:

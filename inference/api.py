@@ -20,7 +20,7 @@ from common.errors import Malformed, PlatformError, TooLarge
 from common.http import error_body, error_response, json_response, request_id_of
 from inference import bodies, lanes, services
 from inference.models import AsyncPrediction
-from inference.predictions import deadline_of
+from inference.predictions import deadline_of, encoded
 from inference.routing import Route, route
 from inference.serializers import AsyncPredictionSerializer, FeedbackSerializer, prediction_body
 from tenants.authentication import Caller, authenticate, caller_of
@@ -46,7 +46,7 @@ def predict(request: HttpRequest, name: str | None = None) -> HttpResponse:
         answer = lanes.answer(found, body, deadline)
     except PlatformError as error:
         return error_response(error, request)
-    return _json(answer)
+    return HttpResponse(encoded(answer), content_type="application/json")
 
 
 def _body(request: HttpRequest) -> Mapping[str, Any]:
@@ -68,23 +68,23 @@ def _accepted_once(request: HttpRequest, caller: Caller, found: Route, body: Map
     """202 with the prediction queued; a repeated Idempotency-Key gets the first one."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
-        return _accepted(prediction_body(services.submit_prediction(route=found, body=body, actor=caller.name)))
+        return _accepted(request, prediction_body(services.submit_prediction(route=found, body=body, actor=caller.name)))
     path = request.get_full_path_info()
     attempt = begin(key=key, caller=caller.identity, path=path, fingerprint=fingerprint(body))
     if attempt.status is not None:
-        return _accepted(cast(dict[str, Any], attempt.body))
+        return _accepted(request, cast(dict[str, Any], attempt.body))
     try:
         content = prediction_body(services.submit_prediction(route=found, body=body, actor=caller.name))
     except BaseException:
         forget(attempt)
         raise
     keep(attempt, 202, content)
-    return _accepted(content)
+    return _accepted(request, content)
 
 
-def _accepted(content: Mapping[str, Any]) -> HttpResponse:
+def _accepted(request: HttpRequest, content: Mapping[str, Any]) -> HttpResponse:
     response = _json(content, status=202)
-    response["Location"] = reverse("prediction", args=[content["id"]])
+    response["Location"] = reverse("prediction", urlconf=request.urlconf, args=[content["id"]])
     return response
 
 

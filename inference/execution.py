@@ -13,6 +13,7 @@ from django.utils import timezone
 from common.errors import Conflict
 from inference import predictions
 from inference.models import AsyncPrediction
+from inference.served import Served
 from tenants import jobs
 from tenants.models import Job, Tenant, TenantState
 from tenants.scope import tenant_scope
@@ -31,12 +32,12 @@ def predict(job: Job) -> None:
     Raises:
         Conflict: the version was deleted meanwhile.
     """
-    asked = AsyncPrediction.objects.select_related("version__bundle").get(pk=job.pk)
+    asked = AsyncPrediction.objects.select_related("version").get(pk=job.pk)
     if asked.version is None:
         raise Conflict("The version was deleted while the request waited.", code="version_deleted")
     deadline = time.monotonic() + settings.PREDICTION_DEADLINE_S
-    answer = predictions.predict(asked.version, asked.model_name, asked.request, deadline)
-    asked.answer = orjson.loads(orjson.dumps(answer | {"id": asked.pk.hex}))  # JSON knows no NaN: null
+    answer = predictions.predict(Served.of(asked.version), asked.model_name, asked.request, deadline)
+    asked.answer = orjson.loads(predictions.encoded(answer | {"id": asked.pk.hex}))  # JSON knows no NaN: null
     with transaction.atomic():
         asked.save(update_fields=["answer"])
         job.succeed()

@@ -13,16 +13,16 @@ from inference.queued.outbox import Destination, outbox
 from inference.queued.queues import queue_of
 from inference.queued.wire import Request
 from inference.routing import Route
-from models_registry.loading import pool_key
 from runtimes.protocol import Prediction
-from runtimes.signature import Signature
 from tenants.scope import current_tenant
 
 DIRECT, QUEUE, AUTO = "direct", "queue", "auto"
 
 
 def answer(route: Route, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-    """The answer to a predict body, over the lane that the deployment, the tenant or else the platform asks for.
+    """The answer to a predict body, as JSON values and numpy arrays.
+
+    It comes over the lane that the deployment, the tenant or else the platform asks for.
 
     deadline: on `time.monotonic()`'s clock.
 
@@ -30,10 +30,9 @@ def answer(route: Route, body: Mapping[str, Any], deadline: float) -> dict[str, 
         Invalid: the rows are not what the model takes, or the model raised on them.
         Unavailable, TimedOut: no answer now.
     """
-    signature = Signature.from_json(route.version.signature)
-    decoded = decode(body, signature)
+    decoded = decode(body, route.version.signature)
     prediction = predict(route, decoded, probabilities=bool(body.get("probabilities")), deadline=deadline)
-    return predictions.answer_body(prediction, signature, route.model_name, route.version.number)
+    return predictions.answer_body(prediction, route.version, route.model_name)
 
 
 def predict(route: Route, decoded: Decoded, *, probabilities: bool, deadline: float) -> Prediction:
@@ -65,7 +64,7 @@ def _queued(route: Route, decoded: Decoded, *, probabilities: bool, deadline: fl
     to = Destination(
         tenant=str(tenant.uuid),
         version_id=str(version.pk),
-        pool_key=pool_key(tenant, version),
+        pool_key=version.pool_key,
         queue=queue_of(tenant.uuid.hex, route.model_name),
     )
     answer_before = time.time() + deadline - time.monotonic()

@@ -1,23 +1,24 @@
 """Predicting with one version through this machine's pool."""
 
+import os
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import orjson
+
 from common.errors import Conflict, Invalid, PlatformError, TimedOut, Unavailable
 from inference.decoding import decode
 from inference.pool import model_pool
-from models_registry.loading import load_request, pool_key
-from models_registry.models import ModelVersion
+from inference.served import Served
 from runtimes import errors as faults
 from runtimes.client import Prediction
-from runtimes.signature import Batch, Signature
-from tenants.scope import current_tenant
+from runtimes.signature import Batch
 
 
-def predict(version: ModelVersion, model_name: str, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+def predict(version: Served, model_name: str, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
     """The answer to a predict body by this version, as JSON values and numpy arrays, over this machine's pool.
 
     deadline: on `time.monotonic()`'s clock.
@@ -26,17 +27,15 @@ def predict(version: ModelVersion, model_name: str, body: Mapping[str, Any], dea
         Invalid: the rows are not what the model takes, or the model raised on them.
         Unavailable, TimedOut: no answer now.
     """
-    signature = Signature.from_json(version.signature)
-    batch = decode(body, signature).batch
+    batch = decode(body, version.signature).batch
     prediction = predict_batch(version, batch, probabilities=bool(body.get("probabilities")), deadline=deadline)
-    return answer_body(prediction, signature, model_name, version.number)
+    return answer_body(prediction, version, model_name)
 
 
-def predict_batch(version: ModelVersion, batch: Batch, *, probabilities: bool, deadline: float) -> Prediction:
+def predict_batch(version: Served, batch: Batch, *, probabilities: bool, deadline: float) -> Prediction:
     """The prediction of a batch that fits the version's signature, over this machine's pool."""
     with faults_as_errors():
-        key = pool_key(current_tenant(), version)
-        runner = model_pool().get_or_set(key, lambda: load_request(version), deadline_s=_left(deadline))
+        runner = model_pool().get_or_set(version.pool_key, version.load_request, deadline_s=_left(deadline))
         return runner.predict(batch, probabilities=probabilities, deadline_s=_left(deadline))
 
 
@@ -87,16 +86,28 @@ def _left(deadline: float) -> float:
     return left
 
 
-def answer_body(prediction: Prediction, signature: Signature, model_name: str, number: int) -> dict[str, Any]:
-    """The answer to a predict body, as JSON values."""
-    outputs = {name: values.tolist() for name, values in prediction.outputs.items()}
+def answer_body(prediction: Prediction, version: Served, model_name: str) -> dict[str, Any]:
+    """The answer to a predict body, as JSON values and numpy arrays."""
+    outputs = prediction.outputs
     answer: dict[str, Any] = {
-        "id": uuid.uuid4().hex,
+        "id": os.urandom(16).hex(),
         "model": model_name,
-        "version": number,
+        "version": version.number,
         "predictions": next(iter(outputs.values())) if len(outputs) == 1 else outputs,
     }
     if prediction.probabilities is not None:
-        answer["probabilities"] = prediction.probabilities.tolist()
-        answer["classes"] = list(signature.classes) if signature.classes else None
+        answer["probabilities"] = prediction.probabilities
+        answer["classes"] = list(version.signature.classes) if version.signature.classes else None
     return answer
+
+
+def encoded(answer: Mapping[str, Any]) -> bytes:
+    """An answer as JSON, in which what is no finite number is null."""
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY, default=_values)
+
+
+def _values(array: Any) -> Any:
+    """What orjson takes for an array that it cannot write itself, such as one of texts."""
+    if isinstance(array, np.ndarray):
+        return array.tolist()
+    raise TypeError(type(array))

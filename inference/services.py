@@ -12,7 +12,6 @@ from inference.execution import KIND
 from inference.models import AsyncPrediction, Feedback
 from inference.routing import Route
 from models_registry.models import ModelVersion
-from runtimes.signature import Signature
 from tenants import jobs
 
 SELECTING = ("version", "alias", "select", "async")
@@ -26,7 +25,7 @@ def submit_prediction(*, route: Route, body: Mapping[str, Any], actor: str) -> A
         Invalid, Malformed: the rows are not what the model takes.
         Conflict: the version was deleted meanwhile.
     """
-    decode(body, Signature.from_json(route.version.signature))
+    decode(body, route.version.signature)
     # Locked until the row that points at it is committed: a delete waits, then finds the open job.
     if not ModelVersion.objects.select_for_update(no_key=True).filter(pk=route.version.pk).exists():
         raise Conflict(f"Version {route.version.number} of {route.model_name} was deleted.", code="version_deleted")
@@ -36,7 +35,7 @@ def submit_prediction(*, route: Route, body: Mapping[str, Any], actor: str) -> A
         return AsyncPrediction.objects.create(
             id=prediction_id,
             job=job,
-            version=route.version,
+            version_id=route.version.pk,
             model_name=route.model_name,
             request={name: value for name, value in body.items() if name not in SELECTING},
             created_by=actor,

@@ -155,7 +155,7 @@ class KnownToken:
 
 TOKENS: Table[str, KnownToken] = Table(
     "token",
-    tag_of=lambda known: str(known.token.pk),
+    tag_of=lambda _, known: str(known.token.pk),
     weigh=lambda known: 1 + len(known.listed) // 10,
     most=20_000,
     most_absent=10_000,

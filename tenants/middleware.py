@@ -21,7 +21,7 @@ IN_FLIGHT = Seats()  # of this process's threads; a tenant that takes all would 
 ABOUT_THE_PROCESS = ("/healthz", "/readyz")  # answered without asking the database whose host this is
 BY_ID, BY_HOST = "id", "host"
 TENANTS: Table[tuple[str, str], Tenant] = Table(
-    "tenant", tag_of=lambda tenant: str(tenant.uuid), most=20_000, most_absent=10_000
+    "tenant", tag_of=lambda _, tenant: str(tenant.uuid), most=20_000, most_absent=10_000
 )
 
 

@@ -15,7 +15,7 @@ class Table(Generic[K, V]):
     """What was loaded by its key, until somebody changes what it was made from. All threads share the values.
 
     kind: the first word of the notifications that are about this table.
-    tag_of: the second word of those about a value; all values of one tag go together.
+    tag_of: the second word of those about a key and its value; all of one tag go together.
     most: how much is kept, counted in what `weigh` says of each value; the oldest go first.
     most_absent: for how many keys it is kept that there is nothing; they go with any change of the kind.
     """
@@ -24,7 +24,7 @@ class Table(Generic[K, V]):
         self,
         kind: str,
         *,
-        tag_of: Callable[[V], str],
+        tag_of: Callable[[K, V], str],
         most: int,
         most_absent: int = 0,
         weigh: Callable[[V], int] = lambda value: 1,
@@ -94,7 +94,7 @@ class Table(Generic[K, V]):
             self._drop(next(iter(self._values)))
         if weight <= self._most:
             self._values[key] = found
-            self._keys_by_tag[self._tag_of(found)].add(key)
+            self._keys_by_tag[self._tag_of(key, found)].add(key)
             self._weight += weight
 
     def _drop(self, key: K) -> None:
@@ -102,10 +102,10 @@ class Table(Generic[K, V]):
         if value is None:
             return
         self._weight -= self._weigh(value)
-        keys = self._keys_by_tag[self._tag_of(value)]
-        keys.discard(key)
-        if not keys:
-            del self._keys_by_tag[self._tag_of(value)]
+        tag = self._tag_of(key, value)
+        self._keys_by_tag[tag].discard(key)
+        if not self._keys_by_tag[tag]:
+            del self._keys_by_tag[tag]
 
 
 def _make_room(keys: dict[K, None], most: int) -> None:

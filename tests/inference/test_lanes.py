@@ -22,6 +22,7 @@ from inference.queued.turns import Turns
 from inference.queued.valkey import valkey
 from inference.queued.wire import Message, Reply, Request
 from inference.routing import Route
+from inference.served import Served
 from models_registry.loading import pool_key
 from runtimes.protocol import Prediction
 from tenants.scope import current_tenant, tenant_scope
@@ -297,13 +298,13 @@ def test_the_nearest_word_chooses_the_lane(acme, serving, settings, deployment, 
     settings.PREDICTION_LANE = platform
     acme.lane = tenant
     with tenant_scope(acme):
-        assert lanes.lane_of(Route("churn", serving, deployment), Decoded(ROWS, 2)) == lane
+        assert lanes.lane_of(Route("churn", Served.of(serving), deployment), Decoded(ROWS, 2)) == lane
 
 
 def test_without_a_model_host_there_is_only_the_queue(acme, serving, settings):
     settings.MODELS_SOCKET = ""
     with tenant_scope(acme):
-        assert lanes.lane_of(Route("churn", serving, "direct"), Decoded(ROWS, 2)) == "queue"
+        assert lanes.lane_of(Route("churn", Served.of(serving), "direct"), Decoded(ROWS, 2)) == "queue"
 
 
 # --- with a worker of its own ----------------------------------------------------------------------------------------
@@ -314,7 +315,7 @@ def test_both_lanes_give_the_same_answers(broker, furnished, tmp_path, django_db
     if broker == "rabbitmq" and (reason := why_no_rabbitmq()):
         pytest.skip(reason)
     with django_db_blocker.unblock(), tenant_scope(furnished.tenant):
-        route = Route("churn", _serving_version(), None)
+        route = Route("churn", _serving_version())
         if broker == "valkey":
             _compare_lanes(route, settings, {})
         else:
@@ -325,7 +326,7 @@ def test_both_lanes_give_the_same_answers(broker, furnished, tmp_path, django_db
 def _serving_version():
     from models_registry.models import ModelVersion
 
-    return ModelVersion.objects.select_related("bundle").get(model__name="churn", number=1)
+    return Served.of(ModelVersion.objects.get(model__name="churn", number=1))
 
 
 def _compare_lanes(route, settings, of_broker):

@@ -11,12 +11,15 @@ from django.db import connection, connections
 import inference.services
 from common.errors import Conflict, Denied, NotFound, PlatformError
 from inference.routing import Route
+from inference.served import Served
 from models_registry import services
 from models_registry.blobs import IncomingFile, open_file, store_bundle, sweep
 from models_registry.models import Activation, Alias, Blob, Bundle, Deployment, ModelVersion
-from runtimes.signature import Signature
+from runtimes.signature import Field, Signature
 from tenants.scope import tenant_scope
 from tests.models_registry.test_blobs import age
+
+SIGNATURE = Signature("tensor", (Field("x", "float64", (-1, 1)),), ())
 
 
 def at_once(tenant: Any, *calls: Callable[[], Any]) -> list[Any]:
@@ -172,7 +175,6 @@ def test_a_version_is_deleted_or_predicts_later_never_both(
     committed_tenant: Any, make_version: Callable[..., ModelVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inference.services, "decode", lambda body, signature: None)
-    monkeypatch.setattr(Signature, "from_json", lambda value: None)
     for _ in range(5):
         with tenant_scope(committed_tenant):
             version = make_version()
@@ -180,7 +182,9 @@ def test_a_version_is_deleted_or_predicts_later_never_both(
         results = at_once(
             committed_tenant,
             lambda version=version: inference.services.submit_prediction(  # type: ignore[misc]
-                route=Route("churn", version, None), body={"instances": [[1]]}, actor="tests"
+                route=Route("churn", Served(version.pk, version.number, "", SIGNATURE, "")),
+                body={"instances": [[1]]},
+                actor="tests",
             ),
             lambda version=version: services.delete_version(version=version, actor="tests"),  # type: ignore[misc]
         )

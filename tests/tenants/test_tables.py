@@ -76,7 +76,7 @@ def hearing(*kinds: str, source: Listener | None = None) -> Iterator[Heard]:
 
 
 def numbers(**options: Any) -> Table[int, str]:
-    return Table("test", tag_of=lambda value: value[:1], source=AlwaysBelievable(), **options)
+    return Table("test", tag_of=lambda key, value: value[:1], source=AlwaysBelievable(), **options)
 
 
 # --- a table by itself -----------------------------------------------------------------------------------------------
@@ -371,7 +371,7 @@ def proxy(tmp_path: Path, django_db_setup: None) -> Iterator[Proxy]:
 def test_a_half_open_connection_does_not_outlive_the_lease(committed_tenant: Tenant, proxy: Proxy) -> None:
     parameters = connection.get_connection_params()
     source = Listener(lambda: parameters | {"host": proxy.host, "port": 5432})
-    table: Table[str, str] = Table("tenant", tag_of=lambda lane: str(committed_tenant.pk), most=10, source=source)
+    table: Table[str, str] = Table("tenant", tag_of=lambda key, lane: str(committed_tenant.pk), most=10, source=source)
 
     def lane() -> str | None:
         return table.get("lane", lambda: Tenant.objects.get(pk=committed_tenant.pk).lane or "none")
