@@ -20,12 +20,13 @@ Plan = Callable[[Routing], Routing]
 class Change:
     """Who changes a model's routing, as what action the audit trail has it, and what they expect to find.
 
+    target: what the audit trail says was changed; empty for the version that serves then.
     expected_version: as `history.expect` has it, and so is expected_activation.
     """
 
     action: str
-    target: str
     actor: str
+    target: str = ""
     reason: str = ""
     expected_version: int | None = None
     expected_activation: int | None = None
@@ -56,7 +57,8 @@ def reroute(model: RegisteredModel, plan: Plan, change: Change) -> Activation:
             return current
         activation = add_activation(model, after, change.actor, change.reason, criteria=change.criteria)
         detail = {"reason": change.reason, "before": before.version, "routing": after.to_json()}
-        record(actor=change.actor, action=change.action, target=change.target, **detail)
+        target = change.target or f"{model.name} v{after.version}"
+        record(actor=change.actor, action=change.action, target=target, **detail)
         warming.settle_once_committed(model, before, after)
     return activation
 
@@ -86,8 +88,8 @@ def change_deployment(
     """
     change = Change(
         "deployment.change",
-        model.name,
         actor,
+        model.name,
         reason,
         expected_version=expected_version,
         expected_activation=expected_activation,

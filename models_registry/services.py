@@ -186,7 +186,7 @@ def activate(
         Conflict: the version is not ready or cannot be loaded, or another one serves than was expected.
         Unavailable: no machine could load it in time.
     """
-    change = Change("version.activate", str(version), actor, reason, expected_version, criteria=criteria)
+    change = Change("version.activate", actor, reason=reason, expected_version=expected_version, criteria=criteria)
     return reroute(version.model, lambda before: before.serving(version.number), change)
 
 
@@ -200,7 +200,7 @@ def deactivate(
     """
     if newest(model) is None:
         raise Conflict(f"No version of {model.name} was ever active.", code="no_active_version")
-    change = Change("model.deactivate", model.name, actor, reason, expected_version)
+    change = Change("model.deactivate", actor, model.name, reason, expected_version)
     return reroute(model, Routing.emptied, change)
 
 
@@ -217,7 +217,7 @@ def rollback(*, model: RegisteredModel, actor: str, reason: str = "") -> Activat
     def plan(now: Routing) -> Routing:
         return _served_before(model, now)
 
-    return reroute(model, plan, Change("model.rollback", model.name, actor, reason))
+    return reroute(model, plan, Change("model.rollback", actor, reason=reason))
 
 
 def _served_before(model: RegisteredModel, now: Routing) -> Routing:

@@ -9,8 +9,15 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from models_registry import services
-from models_registry.admin.parts import activations_part, serving_part, version_link, versions_table
+from models_registry import deployments, services
+from models_registry.admin.deployment import DeploymentForm, changes_of, initial_of
+from models_registry.admin.parts import (
+    activations_part,
+    metrics_over_versions_part,
+    serving_part,
+    version_link,
+    versions_table,
+)
 from models_registry.metadata import parse_metadata
 from models_registry.models import Activation, Alias, Deployment, ModelVersion, RegisteredModel
 from models_registry.selection import DIRECTIONS
@@ -18,7 +25,7 @@ from tenants.models import Scope
 from tenants.site.filters import KnownValues
 from tenants.site.forms import ChoiceField, JsonField, LongTextField, PageForm, ReasonForm, TextField
 from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
-from tenants.site.parts import Facts, Part, Table, label, when
+from tenants.site.parts import Card, Facts, Part, Table, label, when
 from tenants.site.sites import Nav, tenant_site
 
 SHOWN_VERSIONS = 50
@@ -29,7 +36,7 @@ class DescriptionForm(PageForm):
     """What is said of a model."""
 
     task = TextField(required=False, max_length=40, help_text="Such as classification or regression.")
-    description = LongTextField(required=False)
+    description = LongTextField(required=False, help_text="The model card, in Markdown.")
     tags = JsonField(required=False, example='{"team": "growth"}', help_text="Texts by name.")
 
 
@@ -78,7 +85,11 @@ class ModelPages(ScopedPages):
     actions_detail = (
         "upload",
         "edit",
-        {"title": "Serving", "icon": "swap_horiz", "items": ["activate_best", "rollback", "deactivate", "set_alias"]},
+        {
+            "title": "Serving",
+            "icon": "swap_horiz",
+            "items": ["deploy", "activate_best", "rollback", "deactivate", "set_alias"],
+        },
         "remove",
     )
 
@@ -99,17 +110,18 @@ class ModelPages(ScopedPages):
         facts = {
             "Name": obj.name,
             "Task": obj.task,
-            "Description": obj.description,
             "Tags": ", ".join(f"{name}: {text}" for name, text in obj.tags.items()),
             "Made": when(obj.created_at),
         }
-        versions = ModelVersion.objects.with_standing().filter(model=obj).order_by("-number")[:SHOWN_VERSIONS]
+        versions = list(ModelVersion.objects.with_standing().filter(model=obj).order_by("-number")[:SHOWN_VERSIONS])
         table = versions_table(versions, "There are no versions yet. Upload the first one.", is_of_one_model=True)
         all_versions = f"{page_url(ModelVersion, 'changelist')}?{urlencode({'model__id__exact': str(obj.pk)})}"
         return [
             Part("Model", Facts(facts)),
+            Part("Model card", Card(obj.description, "Edit the model to describe what it is for, in Markdown.")),
             _aliases_part(obj),
             serving_part(obj, activations[0] if activations else None),
+            metrics_over_versions_part(versions),
             Part("Versions", table, (all_versions, "All versions"), is_wide=True),
             activations_part(activations),
         ]
@@ -155,6 +167,21 @@ class ModelPages(ScopedPages):
         says = ["Its ready versions are compared by one metric, and the best of them serves from then on."]
         question = Question(f"Activate the best version of {model.name}", "Activate", says)
         return self._ask(request, model, question, answers(BestForm, request), act)
+
+    @object_action("Route requests", "call_split", Scope.ADMIN, "deployment")
+    def deploy(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        model: RegisteredModel = self.found(request, object_id)
+        _, routing = deployments.state_of(model)
+
+        def act(said: dict[str, Any]) -> str:
+            deployments.change_deployment(model=model, actor=self.caller(request).name, **changes_of(said))
+            return f"The deployment of {model.name} is changed."
+
+        numbers = list(model.versions.ready().order_by("-number").values_list("number", flat=True))
+        form = answers(DeploymentForm, request, numbers=numbers, initial=initial_of(routing))
+        says = ["Each change is one more row in the history. The versions are in memory before requests go to them."]
+        question = Question(f"Where do the requests for {model.name} go?", "Change", says)
+        return self._ask(request, model, question, form, act)
 
     @object_action("Roll back", "undo", Scope.ADMIN, "rollback")
     def rollback(self, request: HttpRequest, object_id: str) -> HttpResponse:

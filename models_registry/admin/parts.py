@@ -6,9 +6,12 @@ from typing import Any
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
+from models_registry.history import routing_of
 from models_registry.models import Activation, ModelVersion, RegisteredModel, VersionState
+from models_registry.routing import Routing
 from tenants.site.pages import page_url
 from tenants.site.parts import Facts, Part, Table, Tone, bar, code, label, link, number, numbers, size, when
+from tenants.site.plots import lines
 
 STATE_TONES: dict[str, Tone] = {
     VersionState.PENDING.value: "info",
@@ -17,6 +20,7 @@ STATE_TONES: dict[str, Tone] = {
     VersionState.REJECTED.value: "danger",
 }
 MOST_ROWS = 100
+MOST_LINES = 4
 HASH_CHARS = 12
 
 
@@ -35,8 +39,16 @@ def serving_part(model: RegisteredModel, newest: Activation | None) -> Part:
     if newest is None or newest.version is None:
         empty = "Nothing serves: predictions are refused until a version is activated."
         return Part("What serves", Facts({}, empty=empty))
+    routing = routing_of(newest)
     facts = {
         "Version": version_link(newest.version, f"v{newest.version.number}"),
+        "Split": _split(routing) if len(routing.split) > 1 else "",
+        "Shadow": f"v{routing.shadow.version}, asked {routing.shadow.percent} % of the requests"
+        if routing.shadow
+        else "",
+        "Lane": routing.lane,
+        "Memory": "Pinned" if routing.is_pinned else "",
+        "Limits": _pairs(routing.limits),
         "Since": when(newest.created_at),
         "By": newest.actor,
         "Reason": newest.reason,
@@ -50,7 +62,7 @@ def activations_part(activations: Iterable[Activation]) -> Part:
     rows = [
         (
             when(one.created_at),
-            label(f"v{one.version_number}", "success") if one.version_number else label("nothing"),
+            label(_split(routing_of(one)), "success") if one.version_number else label("nothing"),
             one.actor,
             one.reason,
         )
@@ -58,6 +70,19 @@ def activations_part(activations: Iterable[Activation]) -> Part:
     ]
     empty = "No version was ever active. Open a ready version and activate it."
     return Part("What served when", Table(("When", "Served", "By", "Why"), rows, empty), is_wide=True)
+
+
+def metrics_over_versions_part(versions: Iterable[ModelVersion]) -> Part:
+    """The metrics that most versions have, a line each, over the versions' numbers."""
+    values: dict[str, list[tuple[float, float]]] = {}
+    for version in versions:
+        for name, value in version.metrics.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                values.setdefault(name, []).append((version.number, value))
+    common = sorted(values, key=lambda name: (-len(values[name]), name))[:MOST_LINES]
+    drawn = {name: values[name] for name in common if len(values[name]) > 1}
+    empty = "Once two versions have a metric in common, it is drawn here."
+    return Part("Metrics over versions", lines(drawn, title="Metrics over versions", x="version", empty=empty))
 
 
 def versions_table(versions: Iterable[ModelVersion], empty: str, *, is_of_one_model: bool) -> Table:
@@ -95,6 +120,7 @@ def inspection_part(version: ModelVersion) -> Part:
             "Loads with": _pairs(found.get("libraries")),
             "Memory": size(found.get("memory_bytes")),
             "Loads in": _seconds(found.get("load_seconds")),
+            "Serves as": _compilation(version.compilation),
             "Warnings": _lines(found.get("warnings")),
         },
         empty="It was found to be sound; nothing more was noted.",
@@ -160,6 +186,21 @@ def _progress(version: ModelVersion) -> SafeString:
     if job is None:
         return label("waiting", "info")
     return bar(job.progress_percent, job.progress_stage or job.get_state_display().lower())
+
+
+def _split(routing: Routing) -> str:
+    """Who answers: the version alone, or each with its percent."""
+    if len(routing.split) == 1:
+        return f"v{routing.split[0].version}"
+    return ", ".join(f"v{share.version} {share.percent} %" for share in routing.split)
+
+
+def _compilation(verdict: Mapping[str, Any]) -> str:
+    """Whether the compiled form serves, how it compares and what it gains."""
+    times = [verdict.get(name) for name in ("one_row_us", "original_one_row_us")]
+    if verdict.get("state") != "compiled" or not all(isinstance(time, int | float) for time in times):
+        return str(verdict.get("sentence", ""))
+    return f"{verdict['sentence']} One row took {times[0]:,.0f} µs instead of {times[1]:,.0f}."
 
 
 def _pairs(values: Any) -> str:

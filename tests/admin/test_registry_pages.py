@@ -231,3 +231,44 @@ def test_the_home_shows_what_serves(admin: TenantClient, make_version: Any) -> N
     page = admin.get("admin/").content.decode()
     assert "accuracy 0.9" in page
     assert f"{timezone.now():%Y-%m-%d}" in page
+
+
+def test_where_requests_go_is_said_on_a_page_of_its_own(admin: TenantClient, make_version: Any) -> None:
+    first, _ = make_version(), make_version(content=b"another")
+    page = f"{MODELS}/{first.model_id}"
+    said = {"split": "1: 90, v2: 10 %", "shadow": "", "lane": "queue", "pinned": "on", "limits": '{"rows": 10}'}
+    assert admin.post(f"{page}/deployment/", said | {"reason": "canary"}).status_code == 302
+    activation = Activation.objects.get()
+    assert (activation.version_number, activation.reason) == (1, "canary")
+    assert activation.routing == {
+        "split": [{"version": 1, "percent": 90}, {"version": 2, "percent": 10}],
+        "lane": "queue",
+        "pinned": True,
+        "limits": {"rows": 10},
+    }
+    shown = admin.get(f"{page}/change/").content.decode()
+    assert "v1 90 %, v2 10 %" in shown
+    assert "1: 90, 2: 10" in admin.get(f"{page}/deployment/").content.decode()
+    admin.post(f"{page}/deployment/", {"split": "2: 100", "shadow": "1", "sampled": "5", "reason": ""})
+    assert Activation.objects.first().routing == {"shadow": {"version": 1, "percent": 5}}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"split": "1: 90"}, "sum to 100"),
+        ({"split": "one"}, "is no share"),
+        ({"split": "9: 100"}, "no version 9"),
+        ({"split": "1: 100", "shadow": "1"}, "no version shadows itself"),
+        ({"split": "1: 100", "limits": '{"rows": 0}'}, "rows: "),
+        ({"split": "1: 100", "limits": "[]"}, "non_field_errors"),
+    ],
+)
+def test_a_route_that_makes_no_sense_is_refused_in_words(
+    admin: TenantClient, make_version: Any, wrong: dict[str, Any], told: str
+) -> None:
+    version = make_version()
+    response = admin.post(f"{MODELS}/{version.model_id}/deployment/", {"reason": ""} | wrong)
+    assert response.status_code == 200
+    assert told in response.content.decode()
+    assert not Activation.objects.exists()
