@@ -9,6 +9,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from tenants.site.markdown import rendered
 from tenants.site.plots import Plot
 
 Tone = Literal["", "info", "success", "warning", "danger"]
@@ -48,11 +49,25 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Card:
+    """Markdown that somebody wrote."""
+
+    text: str
+    empty: str = "Nothing was written."
+    template: str = "admin/parts/card.html"
+
+    @property
+    def html(self) -> SafeString | None:
+        """The text as safe HTML; None where there is none."""
+        return rendered(self.text) if self.text.strip() else None
+
+
+@dataclass(frozen=True)
 class Part:
     """A block with a title. link: where there is more, as (URL, words). notes: sentences above the content."""
 
     title: str
-    content: Table | Facts | Text | Plot
+    content: Table | Facts | Text | Card | Plot
     link: tuple[str, str] | None = None
     notes: Sequence[str] = ()
     is_wide: bool = False
