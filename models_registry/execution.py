@@ -121,6 +121,7 @@ def _accept(job: Job, version: ModelVersion, inspection: Inspection) -> None:
         "warnings": list(inspection.warnings),
         "memory_bytes": inspection.memory_bytes,
         "load_seconds": inspection.load_seconds,
+        "scan": inspection.scan,
     }
     if fault := storable_fault([signature, found]):
         _reject(job, version, "invalid_signature", f"What the artifact says of itself {fault}.")

@@ -10,7 +10,7 @@ import io
 import os
 import struct
 from collections.abc import Iterable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import msgpack
 
@@ -26,6 +26,22 @@ BUFFER_BYTES = 1 << 18
 
 class BadBundle(ValueError):
     """The file is no bundle, or it was cut short."""
+
+
+class Files(Protocol):
+    """A tree of files: a packed bundle, or what `runtimes.folders` finds inside of one."""
+
+    def paths(self) -> tuple[str, ...]:
+        """Every path, plain and relative."""
+
+    def size(self, path: str) -> int:
+        """The file's size in bytes."""
+
+    def open(self, path: str) -> BinaryIO:
+        """A read-only, seekable file; KeyError where there is no such path."""
+
+    def read(self, path: str) -> bytes:
+        """The whole file as bytes."""
 
 
 def pack(files: Iterable[tuple[str, BinaryIO, int]], out: BinaryIO) -> None:
@@ -64,10 +80,14 @@ def _check_paths(paths: list[str]) -> None:
         raise BadBundle(f"a bundle holds at most {MAX_FILES} files")
     if len(set(paths)) != len(paths):
         raise BadBundle("a path comes twice")
-    for path in paths:
-        parts = path.split("/")
-        if not path or len(path) > MAX_PATH_CHARS or "\0" in path or any(part in ("", ".", "..") for part in parts):
-            raise BadBundle("a path is not plain and relative")
+    if not all(is_plain(path) for path in paths):
+        raise BadBundle("a path is not plain and relative")
+
+
+def is_plain(path: str) -> bool:
+    """Whether a path is relative and stays inside its tree."""
+    parts = path.split("/")
+    return 0 < len(path) <= MAX_PATH_CHARS and "\0" not in path and not any(part in ("", ".", "..") for part in parts)
 
 
 class Bundle:

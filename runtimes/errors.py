@@ -116,9 +116,22 @@ def plain(text: object, limit: int = MESSAGE_CHARS) -> str:
 def describe(error: BaseException, limit: int = MESSAGE_CHARS) -> str:
     """The exception's class and text; the class may be an artifact's own, and its text may raise or never end."""
     try:
-        return plain(f"{type(error).__name__}: {error}", limit)
+        told = f"{type(error).__name__}: {error}"
     except BaseException:
-        return plain(type(error).__name__, limit)
+        told = type(error).__name__
+    place = place_in_code(error)
+    return f"{plain(told, limit - len(place) - 4)}, at {place}" if place else plain(told, limit)
+
+
+def place_in_code(error: BaseException) -> str:
+    """Where in the code that travels with an artifact it was raised, as `code/lib.py:12`; empty if nowhere there."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if name.endswith(".py") and not name.startswith(("/", "<")):  # of its code alone the name is relative
+            place = f"{plain(name, 80)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
 
 
 def to_message(fault: RuntimeFault) -> dict[str, str]:

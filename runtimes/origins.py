@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from typing import BinaryIO
 
-from runtimes.bundle import Bundle
+from runtimes.bundle import Files
 
 HEAD_BYTES = 32 << 20  # every estimator of a file names its version; the first one comes early
 # the key of an estimator's state and its value, between them the marks of pickle (any protocol) or of JSON
@@ -21,7 +21,7 @@ ZIP = b"PK\x03\x04"
 SCHEMA = "schema.json"  # of a skops file
 
 
-def made_with(bundle: Bundle, path: str) -> dict[str, str]:
+def made_with(bundle: Files, path: str) -> dict[str, str]:
     """The versions by library; empty where the file says none. A damaged file is somebody else's to report."""
     try:
         with bundle.open(path) as file:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from runtimes.bundle import Bundle
+from runtimes.bundle import Files
 from runtimes.signature import Batch, Signature
 
 Task = Literal["classification", "regression", "other"]
@@ -17,9 +17,9 @@ OnStage = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Source:
-    """One artifact as a runner sees it: the bundle, the file that holds the model, and what was declared about it."""
+    """One artifact as a runner sees it: its files, the one that holds the model, and what was declared about it."""
 
-    bundle: Bundle
+    bundle: Files
     path: str
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -12,10 +12,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from runtimes import formats, serving
+from runtimes import bundled_code, formats, scanning, serving
 from runtimes.bundle import BadBundle, Bundle
 from runtimes.errors import ArtifactRejected, InvalidSignature, ModelError, RuntimeFault, describe, plain, to_message
-from runtimes.formats.recognition import recognise
+from runtimes.formats import boosters
+from runtimes.formats.recognition import Recognised, recognise
 from runtimes.libraries import BUILT_IN
 from runtimes.limits import Limits
 from runtimes.messages import Caps, Connection
@@ -51,12 +52,16 @@ def _serve(order: Mapping[str, Any], places: Mapping[str, int], control: Connect
 
 
 def _load(order: Mapping[str, Any], bundle_fd: int) -> Predictor:
-    bundle = Bundle(bundle_fd)
-    found = recognise(bundle)
+    found = recognise(Bundle(bundle_fd))
     if found.format != order["format"]:
         raise ArtifactRejected("unsupported_format", f"The artifact is no {order['format']} file.")
-    source = Source(bundle, found.path, order["options"])
-    return _adapter(found.format).load(source)
+    return _adapter(found.format).load(_source(found, order["options"]))
+
+
+def _source(found: Recognised, options: Mapping[str, Any]) -> Source:
+    """What the adapter loads, with the code that travels with it importable from now on."""
+    bundled_code.install(found.files)
+    return found.source(options)
 
 
 def _adapter(format_name: str) -> Runtime:
@@ -81,15 +86,22 @@ def _work_once(order: Mapping[str, Any], channel: Connection, places: Mapping[st
 
 def _inspect(order: Mapping[str, Any], channel: Connection, bundle_fd: int) -> dict[str, Any]:
     channel.send({"stage": "recognising"})
-    bundle = Bundle(bundle_fd)
-    found = recognise(bundle)
+    found = recognise(Bundle(bundle_fd))
     home = formats.library_set(found.format)
     if home != order["library_set"] and order["library_set"] in BUILT_IN:
         return {"needs": home}
-    channel.send({"stage": "reading", "made_with": made_with(bundle, found.path)})
-    source = Source(bundle, found.path, order["options"])
-    findings = _adapter(found.format).inspect(source, lambda stage: channel.send({"stage": stage}))
-    return findings.to_json()
+    channel.send({"stage": "reading", "made_with": made_with(found.files, found.path)})
+    adapter = _adapter(found.format)
+    source = _source(found, order["options"])
+    return found.noted(adapter.inspect(source, lambda stage: channel.send({"stage": stage}))).to_json()
+
+
+def _scan(order: Mapping[str, Any], channel: Connection, bundle_fd: int) -> dict[str, Any]:
+    bundle = Bundle(bundle_fd)
+    try:
+        return scanning.scan(recognise(bundle).files)
+    except ArtifactRejected:  # what is no model may be scanned all the same
+        return scanning.scan(bundle)
 
 
 def _work_on_table(order: Mapping[str, Any], channel: Connection, dataset_fd: int) -> dict[str, Any]:
@@ -134,6 +146,7 @@ def _explained(work: Callable[[], Result]) -> Result:
 # what a runner may be asked once, and how its failures are told
 WORK: Mapping[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "inspect": (_inspect, _explained),
+    "scan": (_scan, _explained),
     "fit": (_work_on_table, _explained_fit),
     "fit_custom": (_work_on_table, _explained_fit),
     "profile": (_work_on_table, _explained_fit),
@@ -147,15 +160,30 @@ def rejection(error: BaseException) -> ArtifactRejected:
     if isinstance(error, BadBundle):
         return ArtifactRejected("unreadable_artifact", f"The packed upload is damaged: {told}")
     if isinstance(error, ModuleNotFoundError):
-        name = plain(error.name or "unknown", 80)
-        reason = (
-            f"The artifact needs the module {name!r}, which is not installed here; upload a model that does without."
-        )
-        return ArtifactRejected("missing_module", reason)
+        return _missing_module(plain(error.name or "unknown", 80))
     if isinstance(error, AttributeError) and MISSING_ATTRIBUTE.search(told):
-        return ArtifactRejected("missing_module", f"The artifact needs code that did not travel with it ({told}).")
+        return ArtifactRejected("missing_module", _missing_attribute(told))
     if isinstance(error, MemoryError):
         return ArtifactRejected("load_memory", "Loading the artifact takes more memory than its budget.")
     if isinstance(error, REFUSED):
         return ArtifactRejected("confinement_violation", f"The artifact tried something that is forbidden ({told}).")
     return ArtifactRejected("unreadable_artifact", f"The artifact could not be loaded ({told}).")
+
+
+def _missing_module(name: str) -> ArtifactRejected:
+    module = name.partition(".")[0]
+    if module in boosters.RUNTIMES:
+        return boosters.lacking(module)
+    reason = (
+        f"The artifact needs the module '{name}', which is not installed here; upload {module}.py beside the model, or "
+        "its package in a folder code/."
+    )
+    return ArtifactRejected("missing_module", reason)
+
+
+def _missing_attribute(told: str) -> str:
+    if "__main__" in told:
+        advice = "it was defined in a notebook or script: put it into model.py and upload that beside the model"
+    else:
+        advice = "upload the module that defines it beside the model, or in a folder code/"
+    return f"The artifact needs code that did not travel with it ({told}); {advice}."

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from runtimes.errors import (
@@ -21,7 +21,7 @@ from runtimes.errors import (
     from_message,
     plain,
 )
-from runtimes.libraries import BUILT_IN, advice, suiting
+from runtimes.libraries import BUILT_IN, GUIDE, advice, suiting
 from runtimes.limits import Limits
 from runtimes.messages import Caps, Connection, EndOfStream, Frame
 from runtimes.signature import Signature
@@ -36,6 +36,9 @@ MAX_WARNINGS = 20
 DECLARED = ("signature", "input_example", "labels", "architecture")
 NOT_FOR_ITS_LIBRARIES = ("confinement_violation", "load_memory", "load_timeout")
 BETTER_SET = 'The library set "{}" has the version that made this file; name it as "library_set" to be sure.'
+SCAN_SECONDS, SCAN_CPU_SECONDS = 15.0, 20  # the time to load, of which an inspection has twice as much
+MAX_FINDINGS = 60
+UNKNOWN_SET = "unknown_library_set"
 TASKS = ("classification", "regression", "other")
 
 
@@ -62,6 +65,7 @@ class Inspection:
 
     libraries: the versions in the runner that inspected it. made_with: the versions that the artifact names.
     memory_bytes: private memory of the runner at its peak. warnings: sentences worth showing to the uploader.
+    scan: a scanner's advice, as `{"scanner": "picklescan 1.0.5", "findings": […]}`; it decides nothing.
     """
 
     format: str
@@ -73,6 +77,7 @@ class Inspection:
     warnings: tuple[str, ...]
     memory_bytes: int
     load_seconds: float
+    scan: dict[str, Any] = field(default_factory=dict)
 
 
 def inspect(
@@ -88,8 +93,36 @@ def inspect(
     result, usage = _inspect_with(library_set, client, bundle_fd, metadata, limits, on_stage)
     needs = result.get("needs")
     if needs is not None:
-        result, usage = _inspect_with(str(needs), client, bundle_fd, metadata, limits, on_stage)
-    return _inspection(result, usage)
+        with _own_set_declared(str(needs)):
+            result, usage = _inspect_with(str(needs), client, bundle_fd, metadata, limits, on_stage)
+    return replace(_inspection(result, usage), scan=_scan(client, bundle_fd, limits))
+
+
+@contextmanager
+def _own_set_declared(library_set: str) -> Iterator[None]:
+    """Tell an uploader whose format has a library set of its own what is missing, where nobody declared that set."""
+    try:
+        yield
+    except ArtifactRejected as rejection:
+        if rejection.code != UNKNOWN_SET:
+            raise
+        name = plain(library_set, 60)
+        reason = f"It is a {name} model, for which an operator has to declare a library set named '{name}' ({GUIDE})."
+        raise ArtifactRejected("library_set_needed", reason) from rejection
+
+
+def _scan(client: Client, bundle_fd: int, limits: Limits) -> dict[str, Any]:
+    """A scanner's report, or why there is none: it has a runner of its own, and what becomes of it is no verdict."""
+    bounded = replace(limits, load_seconds=min(limits.load_seconds, SCAN_SECONDS), cpu_seconds=SCAN_CPU_SECONDS)
+    request = {"op": "scan", "library_set": BUILT_IN[0], "options": {}, "limits": bounded.to_json()}
+    try:
+        with Work(client, request, bundle_fd, lambda: False) as work, checked():
+            for _ in work.frames():
+                pass
+            findings = [plain(text, 300) for text in list(work.result["findings"])[:MAX_FINDINGS]]
+            return {"scanner": plain(work.result["scanner"], 80), "findings": findings}
+    except RuntimeFault as fault:
+        return {"scanner": "none", "findings": [f"The scan gave no report: {plain(fault.message, 200)}"]}
 
 
 def _inspect_with(

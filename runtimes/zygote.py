@@ -45,7 +45,9 @@ PRELOAD: Mapping[str, tuple[str, ...]] = {
         "runtimes.formats.scikit_learn", "runtimes.formats.onnx_graph", "runtimes.formats.skops_file",
         "runtimes.fitting",
     ),
-    "torch": ("numpy.random", "torch", "torch.nn", "torch.jit", "runtimes.formats.pytorch"),
+    "torch": (
+        "numpy.random", "torch", "torch.nn", "torch.jit", "runtimes.formats.pytorch", "runtimes.formats.torch_export",
+    ),
 }  # fmt: skip
 # what a library would import along, at twice the memory and the time (skops looks through all of scikit-learn)
 LEFT_OUT: Mapping[str, tuple[str, ...]] = {"sklearn": ("torch",), "torch": ()}

@@ -14,6 +14,11 @@ FORMATS: Mapping[str, tuple[str, str]] = {
     "onnx": ("sklearn", "runtimes.formats.onnx_graph"),
     "torch": ("torch", "runtimes.formats.pytorch"),
     "torchscript": ("torch", "runtimes.formats.pytorch"),
+    "torch_export": ("torch", "runtimes.formats.torch_export"),
+    "pyfunc": ("sklearn", "runtimes.formats.pyfunc"),
+    "xgboost": ("sklearn", "runtimes.formats.boosters"),
+    "lightgbm": ("sklearn", "runtimes.formats.boosters"),
+    "detectron2": ("detectron2", "runtimes.formats.detectron2_model"),
 }
 
 

@@ -58,18 +58,28 @@ def nullable_fields(predictor: Predictor, inputs: tuple[Field, ...], sample: Bat
         is_float = sample.dtype.kind == "f"
         return (replace(field, nullable=is_float and _survives(predictor, np.full_like(sample, np.nan))),)
     if len(inputs) > MAX_PROBED_COLUMNS:
-        missing = {field.name: _missing(sample[field.name]) for field in inputs}
-        return tuple(replace(field, nullable=_survives(predictor, missing)) for field in inputs[:1]) + inputs[1:]
+        missing = {name: _missing(column) if _may_lack(column) else column for name, column in sample.items()}
+        survives = _survives(predictor, missing)
+        return tuple(replace(field, nullable=survives and _may_lack(sample[field.name])) for field in inputs)
     return tuple(
-        replace(field, nullable=_survives(predictor, {**sample, field.name: _missing(sample[field.name])}))
+        replace(field, nullable=_may_lack(sample[field.name]) and _survives(predictor, _without(sample, field.name)))
         for field in inputs
     )
+
+
+def _may_lack(column: np.ndarray) -> bool:
+    """Whether the column's dtype has a missing value at all."""
+    return column.dtype.kind in "Of"
+
+
+def _without(sample: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    return {**sample, name: _missing(sample[name])}
 
 
 def _missing(column: np.ndarray) -> np.ndarray:
     if column.dtype == object:
         return np.full(column.shape, None, dtype=object)
-    return np.full(column.shape, np.nan)
+    return np.full(column.shape, np.nan, dtype=column.dtype)
 
 
 def _survives(predictor: Predictor, batch: Batch) -> bool:

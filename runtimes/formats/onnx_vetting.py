@@ -50,7 +50,7 @@ def vet(data: bytes) -> ModelProto:
     try:
         onnx.checker.check_model(data)
     except Exception as error:
-        raise ArtifactRejected("unreadable_artifact", f"The ONNX model is not valid: {plain(error, 200)}") from error
+        raise ArtifactRejected("unreadable_artifact", f"The ONNX model is not valid ({plain(error, 200)}).") from error
     return model
 
 

@@ -58,7 +58,7 @@ def prove(predictor: Predictor, sample: Batch, told: str, *, probabilities: bool
     except Exception as error:
         code = "signature_mismatch" if is_declared else "signature_needed"
         told = "the declared signature" if is_declared else told
-        reason = f"A sample row of {told} could not be predicted: {describe(error, 300)}"
+        reason = f"A sample row of {told} could not be predicted ({describe(error, 300)})."
         raise ArtifactRejected(code, reason) from error
     rows = len(next(iter(sample.values()))) if isinstance(sample, dict) else len(sample)
     if any(values.shape[:1] != (rows,) for values in prediction.outputs.values()):

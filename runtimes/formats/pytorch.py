@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import nn
 
 from runtimes import examples
 from runtimes.errors import ArtifactRejected, plain
-from runtimes.formats import layers
+from runtimes.formats import layers, module_code
 from runtimes.formats.notices import notices
 from runtimes.formats.outputs import ClassTable, named_arrays, prove
 from runtimes.protocol import Findings, OnStage, Prediction, Runtime, Source, Task
@@ -35,6 +35,7 @@ class Loaded:
     type_name: str
     warnings: list[str]
     load_seconds: float
+    made_with: dict[str, str] = field(default_factory=dict)
 
 
 class TorchModel(Runtime):
@@ -55,8 +56,13 @@ class TorchModel(Runtime):
         on_stage("loading")
         loaded = self._read(source)
         on_stage("predicting a sample")
-        signature, task = _find_signature(loaded.model, source.options)
-        return Findings(self.name, task, signature, loaded.type_name, {}, loaded.warnings, loaded.load_seconds)
+        signature, task = _find_signature(loaded.model, self._fields(loaded.model), source.options)
+        found = (loaded.type_name, loaded.made_with, loaded.warnings, loaded.load_seconds)
+        return Findings(self.name, task, signature, *found)
+
+    def _fields(self, model: Any) -> tuple[Field, ...] | None:
+        """The inputs that the file itself names; None where it names none."""
+        return None
 
     def _read(self, source: Source) -> Loaded:
         started = time.monotonic()
@@ -66,7 +72,7 @@ class TorchModel(Runtime):
                 model, notes = _script(file)
             else:
                 content = torch.load(file, map_location="cpu", weights_only=False)
-                model, notes = _network(content, source.options.get("architecture"))
+                model, notes = _network(content, source)
         model.eval()
         kind = plain(getattr(model, "original_name", type(model).__name__), 80)
         return Loaded(model, kind, notes + notices(caught), time.monotonic() - started)
@@ -76,7 +82,7 @@ def _script(file: BinaryIO) -> tuple[Any, list[str]]:
     return torch.jit.load(file, map_location="cpu"), []  # type: ignore[no-untyped-call]
 
 
-def _network(content: Any, architecture: Any) -> tuple[nn.Module, list[str]]:
+def _network(content: Any, source: Source) -> tuple[nn.Module, list[str]]:
     """The module that a `.pth` file's content is or describes, and warnings."""
     if isinstance(content, nn.Module):
         return content, []
@@ -84,14 +90,21 @@ def _network(content: Any, architecture: Any) -> tuple[nn.Module, list[str]]:
     if weights is None:
         kind = plain(type(content).__name__, 80)
         raise ArtifactRejected("no_predict_method", f"The file holds a {kind}, neither a module nor a state dict.")
+    architecture = source.options.get("architecture")
+    if module_code.is_there(source.bundle) and not _is_layers(architecture):
+        return module_code.network(architecture, weights), []
     if not architecture:
         raise ArtifactRejected(
             "architecture_needed",
-            "The file holds weights only; declare their architecture as a list of layers in the metadata, or upload "
-            "TorchScript.",
+            "The file holds weights only; declare their architecture as a list of layers in the metadata, upload "
+            "model.py with a function build_model() beside it, or upload TorchScript.",
         )
     network = layers.build(architecture)
     return network, layers.fill(network, weights)
+
+
+def _is_layers(architecture: Any) -> bool:
+    return isinstance(architecture, list) or (isinstance(architecture, Mapping) and "layers" in architecture)
 
 
 def _weights(content: Any) -> Mapping[str, torch.Tensor] | None:
@@ -150,20 +163,20 @@ def _to_numpy(value: Any) -> Any:
     return value
 
 
-def _find_signature(model: Any, options: Mapping[str, Any]) -> tuple[Signature, Task]:
+def _find_signature(model: Any, fields: tuple[Field, ...] | None, options: Mapping[str, Any]) -> tuple[Signature, Task]:
     """The signature, declared or inferred, and the task, both proved by a prediction."""
-    draft, sample, is_declared = _inputs(model, options)
+    draft, sample, is_declared = _inputs(model, fields, options)
     untyped = TorchPredictor(model, Signature(draft.layout, draft.inputs, ()))
     told = "made-up numbers (send a signature or an input_example if it takes others)"
     outputs = prove(untyped, sample, told, probabilities=False, is_declared=is_declared).outputs
     classes = _classes(draft, options, outputs)
     table = Signature(draft.layout, draft.inputs, (), classes)
     prediction = TorchPredictor(model, table).predict(sample, probabilities=classes is not None)
-    fields = tuple(examples.field_of(name, values) for name, values in prediction.outputs.items())
-    return Signature(draft.layout, draft.inputs, fields, classes), _task(classes, outputs)
+    given = tuple(examples.field_of(name, values) for name, values in prediction.outputs.items())
+    return Signature(draft.layout, draft.inputs, given, classes), _task(classes, outputs)
 
 
-def _inputs(model: Any, options: Mapping[str, Any]) -> tuple[Signature, Batch, bool]:
+def _inputs(model: Any, fields: tuple[Field, ...] | None, options: Mapping[str, Any]) -> tuple[Signature, Batch, bool]:
     """A draft with the input fields, a sample batch, and whether somebody declared them."""
     example = options.get("input_example")
     batch = examples.batch_from_example(example) if example is not None else None
@@ -171,8 +184,10 @@ def _inputs(model: Any, options: Mapping[str, Any]) -> tuple[Signature, Batch, b
         declared = Signature.from_json(options["signature"])
         sample = examples.sample_batch(declared, SAMPLE_ROWS) if batch is None else examples.cast(batch, declared)
         return declared, sample, True
-    field = _field_of_example(model, batch) if batch is not None else _first_field(model, options)
-    draft = Signature("tensor", (field,), ())
+    if fields is None:
+        fields = (_field_of_example(model, batch) if batch is not None else _first_field(model, options),)
+    draft = Signature("tensor" if len(fields) == 1 else "columns", fields, ())
+    batch = batch if isinstance(batch, dict) == (draft.layout == "columns") else None
     sample = examples.sample_batch(draft, SAMPLE_ROWS) if batch is None else examples.cast(batch, draft)
     return draft, sample, False
 
@@ -201,7 +216,7 @@ def _first_field(model: Any, options: Mapping[str, Any]) -> Field:
 
 
 def _declared_shape(architecture: Any) -> tuple[int, ...] | None:
-    first = layers.layers_of(architecture)[0] if architecture else None
+    first = layers.layers_of(architecture)[0] if _is_layers(architecture) else None
     if first is None or layers.kind_of(first) not in ("reshape", "view"):
         return None
     return (int(np.prod(first["shape"])),)
@@ -219,7 +234,7 @@ def _classes(
     declared = tuple(options.get("labels") or draft.classes or ())
     if not declared:
         architecture = options.get("architecture")
-        last = layers.kind_of(layers.layers_of(architecture)[-1]) if architecture else ""
+        last = layers.kind_of(layers.layers_of(architecture)[-1]) if _is_layers(architecture) else ""
         return tuple(range(scores.shape[1])) if last in layers.OVER_CLASSES and scores.ndim == 2 else None
     if not ClassTable.fits(scores, len(declared)):
         shape = list(scores.shape[1:])

@@ -149,10 +149,12 @@ def inspect_estimator(loaded: Loaded, options: Mapping[str, Any], format_name: s
     has_probabilities = task == "classification" and hasattr(model, "predict_proba")
     told = "the inputs that the model names"
     prediction = prove(predictor, sample, told, probabilities=has_probabilities, is_declared=is_declared)
-    nullable = columns.nullable_fields(predictor, inputs, sample) if not is_declared else inputs
+    # MLflow's signatures do not say whether a model copes with missing values: trying does
+    is_open = not is_declared or bool(options.get("is_signature_of_artifact"))
+    nullable = columns.nullable_fields(predictor, inputs, sample) if is_open else inputs
     outputs = tuple(examples.field_of(name, values) for name, values in prediction.outputs.items())
     signature = Signature(draft.layout, nullable, outputs, classes)
-    kind = plain(type(columns.last_step(model)).__name__, 80)
+    kind = plain(getattr(model, "type_name", None) or type(columns.last_step(model)).__name__, 80)
     return Findings(format_name, task, signature, kind, loaded.made_with, loaded.warnings, loaded.load_seconds)
 
 
@@ -160,11 +162,12 @@ def _inputs(model: Any, options: Mapping[str, Any]) -> tuple[tuple[Field, ...], 
     """The input fields, a sample batch for them, and whether somebody declared them."""
     example = options.get("input_example")
     batch = examples.batch_from_example(example) if example is not None else None
+    inferred = columns.infer(model)
     if options.get("signature"):
         declared = Signature.from_json(options["signature"])
-        sample = examples.sample_batch(declared) if batch is None else examples.cast(batch, declared)
+        texts = inferred.texts if inferred is not None else {}
+        sample = examples.sample_batch(declared, texts=texts) if batch is None else examples.cast(batch, declared)
         return declared.inputs, sample, True
-    inferred = columns.infer(model)
     if inferred is not None:
         draft = Signature(*inferred.layout_and_inputs, ())
         return draft.inputs, examples.sample_batch(draft, texts=inferred.texts), False
