@@ -39,7 +39,7 @@ def predict(request: HttpRequest, name: str | None = None) -> HttpResponse:
             return _not_allowed(request)
         caller.require(Scope.PREDICT)
         body = _body(request)
-        found = route(name, body)
+        found = route(name, body, request.META.get("HTTP_X_ROUTING_KEY"))
         if body.get("async"):
             return _accepted_once(request, caller, found, body)
         deadline = deadline_of(body, settings.PREDICTION_DEADLINE_S)
@@ -68,7 +68,9 @@ def _accepted_once(request: HttpRequest, caller: Caller, found: Route, body: Map
     """202 with the prediction queued; a repeated Idempotency-Key gets the first one."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
-        return _accepted(request, prediction_body(services.submit_prediction(route=found, body=body, actor=caller.name)))
+        return _accepted(
+            request, prediction_body(services.submit_prediction(route=found, body=body, actor=caller.name))
+        )
     path = request.get_full_path_info()
     attempt = begin(key=key, caller=caller.identity, path=path, fingerprint=fingerprint(body))
     if attempt.status is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 
-from inference import predictions
+from inference import predictions, shadow
 from inference.costs import costs
 from inference.decoding import Decoded, decode
 from inference.queued.outbox import Destination, outbox
@@ -36,7 +36,16 @@ def answer(route: Route, body: Mapping[str, Any], deadline: float) -> dict[str, 
 
 
 def predict(route: Route, decoded: Decoded, *, probabilities: bool, deadline: float) -> Prediction:
-    """The prediction of a checked batch by the route's version, over its lane."""
+    """The prediction of a checked batch by the route's version, over its lane; its shadow is asked afterwards."""
+    if route.shadow is None:
+        return _predict(route, decoded, probabilities=probabilities, deadline=deadline)
+    started = time.monotonic()
+    prediction = _predict(route, decoded, probabilities=probabilities, deadline=deadline)
+    shadow.watch(route, decoded, prediction, time.monotonic() - started, _predict)
+    return prediction
+
+
+def _predict(route: Route, decoded: Decoded, *, probabilities: bool, deadline: float) -> Prediction:
     if lane_of(route, decoded) == QUEUE:
         return _queued(route, decoded, probabilities=probabilities, deadline=deadline)
     started = time.monotonic()

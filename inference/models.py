@@ -4,7 +4,7 @@ import uuid
 
 from django.db import models
 
-from models_registry.models import ModelVersion
+from models_registry.models import Activation, ModelVersion
 from tenants.models import Job
 
 
@@ -45,3 +45,18 @@ class Feedback(models.Model):
 
     def __str__(self) -> str:
         return f"{self.prediction_id}[{self.row}]"
+
+
+class ShadowReport(models.Model):
+    """What was seen of the shadow of one activation, added up.
+
+    tally: `inference.comparison.Tally` as JSON: bounded, whatever the traffic.
+    """
+
+    activation = models.OneToOneField(Activation, primary_key=True, on_delete=models.CASCADE, related_name="+")
+    version_number = models.PositiveIntegerField()
+    tally = models.JSONField(default=dict)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"v{self.version_number} beside {self.activation}"

@@ -28,6 +28,7 @@ TENANT_PATHS = {
     "models/{name}/rollback": "post",
     "models/{name}/activations": "get",
     "models/{name}/deployment": "get patch",
+    "models/{name}/shadow": "get",
     "models/{name}/aliases/{alias}": "get put delete",
     "activate-best": "post",
     "models/{name}/predict": "post",
@@ -58,6 +59,7 @@ OPERATOR_PATHS = {
 FILTERS = {
     "audit": "actor action target since until",
     "models": "task name",
+    "models/{name}/shadow": "activation",
     "models/{name}/versions": "state format task",
     VERSION: "wait",
     "predictions/{prediction_id}": "wait",

@@ -11,6 +11,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from common import error_pages
 from inference import api as inference_api
+from inference import shadow_api
 from models_registry import api as models_registry_api
 from models_registry import deployment_api
 from tenantry import health, metrics
@@ -38,6 +39,7 @@ tenant_urlpatterns: Urls = [
     path("api/v1/", include(models_registry_api.api_urlpatterns)),
     path("api/v1/", include(deployment_api.api_urlpatterns)),
     path("api/v1/", include(inference_api.api_urlpatterns)),
+    path("api/v1/", include(shadow_api.api_urlpatterns)),
     path("api/v1/", include(training_api.api_urlpatterns)),
     path("api/v1/schema", SchemaView.as_view(), name="schema"),
     path("admin/", tenant_site.urls),

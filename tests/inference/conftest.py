@@ -6,8 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from tenants.scope import tenant_scope
 
@@ -28,6 +32,27 @@ def inspected(version: Any) -> Any:
     version.refresh_from_db()
     assert version.is_ready, version.rejection_reason
     return version
+
+
+def registered(model_name: str, estimator: Any, **metadata: Any) -> Any:
+    """The next version of a model in the tenant in scope, inspected."""
+    from models_registry import services
+    from models_registry.blobs import IncomingFile
+    from models_registry.metadata import parse_metadata
+
+    files = [IncomingFile("model.pkl", io.BytesIO(pickle.dumps(estimator)))]
+    return inspected(
+        services.register_version(
+            model_name=model_name, files=files, metadata=parse_metadata(metadata), actor="tests", create=True
+        )
+    )
+
+
+def by_plan() -> Any:
+    """A classifier of the columns `age` and `plan` that says 1 for the old ones on the plan `plus`, else 0."""
+    people = pd.DataFrame({"age": [20, 30, 60, 70], "plan": ["basic", "basic", "plus", "plus"]})
+    encoded = ColumnTransformer([("plan", OneHotEncoder(), ["plan"])], remainder="passthrough")
+    return make_pipeline(encoded, LogisticRegression(C=1e6)).fit(people, [0, 0, 1, 1])
 
 
 @pytest.fixture

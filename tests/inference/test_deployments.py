@@ -247,4 +247,5 @@ class TestWarmUp:
 def test_a_deployment_is_a_value_that_deployments_can_read(acme, two):
     with tenant_scope(acme):
         activation, routing = deployments.state_of(two[0].model)
+        assert activation is not None
         assert (activation.version_number, routing) == (1, Routing((Share(1, 100),)))
