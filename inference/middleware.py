@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 from django.http import HttpRequest, HttpResponse
 
-from inference import api
+from inference import api, mlflow_scoring
+from inference.open_inference import views as open_inference
 
 View = Callable[..., HttpResponse]
 
@@ -13,6 +14,8 @@ View = Callable[..., HttpResponse]
 PATHS: Sequence[tuple[re.Pattern[str], View]] = (
     (re.compile(r"/api/v1/models/(?P<name>[^/]+)/predict"), api.predict),
     (re.compile(r"/api/v1/predict"), api.predict),
+    (re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer"), open_inference.infer),
+    (re.compile(r"/models/(?P<name>[^/]+)/invocations"), mlflow_scoring.invocations),
 )
 
 

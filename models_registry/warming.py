@@ -22,19 +22,20 @@ WARM = "inference.warm"
 Limits = Mapping[str, int | float]
 
 
-def warm_up(versions: Sequence[ModelVersion], limits: Limits, *, had: Limits) -> None:
+def warm_up(versions: Sequence[ModelVersion], limits: Limits, *, had: Limits, within_s: float | None = None) -> None:
     """Go on once one machine holds each of these versions, ready to answer: this one, or where it has no model host, a
     worker's.
 
     limits: under which they are to run. had: under which those in memory run; where the two differ, each version is
-    tried in a runner of its own first.
+    tried in a runner of its own first. within_s: None for `WARM_UP_SECONDS`.
 
     Raises:
         Conflict: a version cannot be loaded, or not within its limits, and why. Unavailable: not now, or not in time.
     """
-    if not settings.WARM_UP_SECONDS:
+    wait_s = settings.WARM_UP_SECONDS if within_s is None else within_s
+    if not wait_s:
         return
-    deadline = time.monotonic() + settings.WARM_UP_SECONDS
+    deadline = time.monotonic() + wait_s
     for version in versions:
         if settings.MODELS_SOCKET:
             load_here(version, limits, deadline, is_trial=dict(limits) != dict(had))

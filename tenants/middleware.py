@@ -8,7 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.utils.module_loading import import_string
 
 from common.errors import Throttled
-from common.http import error_response, is_api
+from common.http import MLFLOW, OPEN_INFERENCE, error_response, is_api
 from common.seats import Seats
 from tenants.addressing import ENVIRON_KEY, TENANT_ID
 from tenants.authentication import unauthenticated
@@ -16,7 +16,7 @@ from tenants.models import Tenant, TenantState
 from tenants.scope import connection, tenant_scope
 from tenants.tables import Table
 
-COUNTED = "/api/"
+COUNTED = ("/api/", OPEN_INFERENCE, MLFLOW)
 IN_FLIGHT = Seats()  # of this process's threads; a tenant that takes all would stop every other one's requests
 ABOUT_THE_PROCESS = ("/healthz", "/readyz")  # answered without asking the database whose host this is
 BY_ID, BY_HOST = "id", "host"

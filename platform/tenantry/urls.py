@@ -11,7 +11,8 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from common import error_pages
 from inference import api as inference_api
-from inference import shadow_api
+from inference import mlflow_scoring, shadow_api
+from inference.open_inference import views as open_inference
 from models_registry import api as models_registry_api
 from models_registry import deployment_api
 from tenantry import health, metrics
@@ -42,6 +43,8 @@ tenant_urlpatterns: Urls = [
     path("api/v1/", include(shadow_api.api_urlpatterns)),
     path("api/v1/", include(training_api.api_urlpatterns)),
     path("api/v1/schema", SchemaView.as_view(), name="schema"),
+    path("", include(open_inference.urlpatterns)),
+    path("", include(mlflow_scoring.urlpatterns)),
     path("admin/", tenant_site.urls),
     path("", include(ui.urlpatterns)),
 ]
