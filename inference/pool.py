@@ -68,18 +68,21 @@ class ModelPool(BaseCache):
         return self.client.runner(key, default, deadline_s)
 
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
-        """Whether a runner holds `key` now: True, or the default."""
-        return True if self.client.resident(key) else default
+        """A connection to the runner of `key` if one holds it now, or the default.
+
+        Nothing can be loaded over it: a runner that is evicted before it is asked raises `RunnerDied`.
+        """
+        return self.client.loaded_runner(key) or default
 
     def has_key(self, key: str, version: int | None = None) -> bool:
         return self.client.resident(key)
 
     def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
-        """Whether a runner holds `key`; runners have no time to live that could be prolonged."""
-        return self.client.resident(key)
+        """Whether a runner holds `key`; others are evicted before it then. Runners have no time to live, but turns."""
+        return self.client.touch(key)
 
     def delete(self, key: str, version: int | None = None) -> bool:
-        """End the runner of `key`; whether there was one."""
+        """End the runners of `key`; whether there was one."""
         return self.client.evict(key)
 
     def delete_many(self, keys: Iterable[str], version: int | None = None) -> None:

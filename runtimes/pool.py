@@ -55,8 +55,7 @@ class Pool:
                 residents = self._alive(key)
                 if residents:
                     self.counters.hits += not missed
-                    for resident in residents:
-                        resident.used_at = time.monotonic()
+                    self.touch(key)
                     return residents
                 self.counters.misses += not missed
                 missed = True
@@ -175,6 +174,14 @@ class Pool:
         """The version's runners that live."""
         with self._changed:
             return self._alive(key)
+
+    def touch(self, key: str) -> bool:
+        """Whether the version is resident; it counts as just used."""
+        with self._changed:
+            residents = self._alive(key)
+            for resident in residents:
+                resident.used_at = time.monotonic()
+            return bool(residents)
 
     def runner(self, key: str, generation: int) -> Resident | None:
         """One runner of the version, retired or not, if it lives."""

@@ -59,6 +59,7 @@ class Session:
             "fault": self._fault,
             "report": self._report,
             "find": self._find,
+            "touch": lambda request, fds: {"resident": machine.pool.touch(str(request["key"]))},
             "evict": self._evict,
             "clear": lambda request, fds: {"evicted": machine.pool.clear()},
             "drain": lambda request, fds: {"drained": machine.pool.drain(str(request["key"]))},
@@ -130,23 +131,30 @@ class Session:
         residents = self._machine.pool.lease(key, None if wait_s is None else float(wait_s))
         if residents:
             return _ways_to(residents)
-        try:
-            self._answer({"ok": True, "load": True})
-            load, fds = self._next(DUTY_SECONDS)
-        except BaseException:
-            self._machine.pool.abandon(key)
-            raise
-        try:
-            return _ways_to([self._load({**load, "key": key}, fds)])
-        finally:
-            _close(fds)
+        loaded = None
+        while loaded is None:
+            try:
+                self._answer({"ok": True, "load": True})
+                load, fds = self._next(DUTY_SECONDS)
+            except BaseException:
+                self._machine.pool.abandon(key)
+                raise
+            try:
+                loaded = self._load({**load, "key": key}, fds)
+            finally:
+                _close(fds)
+        return _ways_to([loaded])
 
-    def _load(self, request: Request, fds: list[int]) -> Resident:
+    def _load(self, request: Request, fds: list[int]) -> Resident | None:
+        """The loaded version; None where it cannot be loaded in this form and its client has another."""
         key = request["key"]
         try:
             with _ReadOnly(fds) as bundle_fd:
                 return self._machine.load(request, bundle_fd)
         except RuntimeFault as fault:
+            if isinstance(fault, ArtifactRejected) and request.get("has_fallback"):
+                log.warning("form not loaded key=%s tenant=%s reason=%s", key, request["tenant"], fault.reason)
+                return None
             self._machine.pool.fail(key, fault)
             raise
         except BaseException:

@@ -119,7 +119,7 @@ def test_a_busy_version_gets_a_runner_more_until_it_is_idle(wide_host: HostClien
         with Callers(runner, 5):
             assert hosts.eventually(lambda: len(generations(wide_host, "busy")) == 2, 30)
             assert hosts.eventually(lambda: all(r["calls"] > 3 for r in wide_host.stats().runners), 10)
-            assert len(other.known_ways("busy")) == 2
+            assert len(other._directory.known_ways("busy")) == 2
         assert hosts.eventually(lambda: len(generations(wide_host, "busy")) == 1, 30)
 
     assert (wide_host.stats().copies, wide_host.stats().retired) == (1, 1)

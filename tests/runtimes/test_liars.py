@@ -152,7 +152,7 @@ def test_memory_taken_in_a_prediction_is_the_models_error(
 
 
 def test_a_model_cannot_reach_another_runner(client: HostClient, neighbour: Runner, load_request: Load) -> None:
-    path = client._ways["neighbour"][0].path
+    path = client._directory.ways["neighbour"][0].path
     code = f"s = socket.socket(socket.AF_UNIX); s.connect({path!r})\nreturn [1] * len(rows)"
     runner = hostile(client, load_request, code, "curious")
 

@@ -52,12 +52,12 @@ def test_a_runner_refuses_what_is_meant_for_another(client: HostClient, load_req
     own = HostClient(str(client._path))
     acme = own.runner("acme/2", load_request(saying("acme")))
     own.runner("globex/2", load_request(saying("globex"), tenant="globex"))
-    (right,), (wrong,) = own._ways["acme/2"], own._ways["globex/2"]
+    (right,), (wrong,) = own._directory.ways["acme/2"], own._directory.ways["globex/2"]
 
     for way in (wrong, Way(wrong.path, right.generation, right.limits)):
-        own._ways["acme/2"] = (way,)
+        own._directory.ways["acme/2"] = (way,)
         assert "acme" in from_a_new_thread(acme)
-        assert own._ways["acme/2"] == (right,)
+        assert own._directory.ways["acme/2"] == (right,)
 
 
 def test_generations_and_paths_are_of_one_host_alone(folder: Path, load_request: Load) -> None:
@@ -65,7 +65,7 @@ def test_generations_and_paths_are_of_one_host_alone(folder: Path, load_request:
     for _ in range(2):
         with hosts.ended(hosts.start(folder)) as client:
             client.runner("a", load_request(saying("yes")))
-            ways += client._ways["a"]
+            ways += client._directory.ways["a"]
 
     assert ways[0].path != ways[1].path
     assert ways[0].generation != ways[1].generation
