@@ -15,7 +15,8 @@ RULE_PATH_BENEATH = 1
 WRITE_FILE, READ_FILE, READ_DIR = 1 << 1, 1 << 2, 1 << 3
 RIGHTS_OF_ABI = {1: 13, 2: 14, 3: 15, 4: 15}
 RIGHTS_SINCE_ABI_5 = 16
-ABI_WITH_TCP, ABI_WITH_SCOPES = 4, 6
+ABI_WITH_TCP, ABI_WITH_SCOPES, ABI_WITH_QUIET = 4, 6, 7
+NO_AUDIT = 1  # else each denied attempt may be a line of the machine's audit log, as many as an artifact likes
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,7 +59,8 @@ def restrict(readable: Iterable[Path]) -> None:
         for path in readable:
             _allow(fd, path, READ_FILE | READ_DIR)
         _allow(fd, Path("/dev/null"), READ_FILE | WRITE_FILE)
-        _checked("restrict the process", _libc.syscall(RESTRICT_SELF, fd, 0))
+        flags = NO_AUDIT if version >= ABI_WITH_QUIET else 0
+        _checked("restrict the process", _libc.syscall(RESTRICT_SELF, fd, flags))
     finally:
         os.close(fd)
 

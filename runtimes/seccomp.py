@@ -20,14 +20,13 @@ OWN_PID = 0x6B1D_0F5E  # above any real process id; replaced by one's own when t
 
 ALLOWED = """
 read readv pread64 preadv preadv2 write writev lseek close close_range open openat openat2 fstat stat lstat newfstatat
-statx access faccessat faccessat2 getdents64 getcwd readlink readlinkat statfs fstatfs dup dup2 dup3 fadvise64 pipe
-pipe2 poll ppoll select pselect6 eventfd2 epoll_create1 epoll_ctl epoll_wait epoll_pwait mmap munmap mremap mprotect
-madvise brk msync mbind get_mempolicy set_mempolicy membarrier futex futex_waitv set_robust_list get_robust_list rseq
-sched_yield sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min getcpu
-rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack restart_syscall exit
-exit_group set_tid_address arch_prctl clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times
-getrusage getpid gettid getppid getuid geteuid getgid getegid getpgrp getresuid getresgid getgroups getitimer
-setitimer uname sysinfo getrandom getrlimit getpriority umask
+statx access faccessat faccessat2 getdents64 getcwd readlink readlinkat statfs fstatfs dup dup2 dup3 pipe pipe2 poll
+ppoll select pselect6 eventfd2 epoll_create1 epoll_ctl epoll_wait epoll_pwait munmap mremap mprotect brk msync mbind
+get_mempolicy set_mempolicy membarrier futex futex_waitv set_robust_list rseq sched_yield sched_get_priority_max
+sched_get_priority_min getcpu rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend
+sigaltstack restart_syscall exit exit_group set_tid_address arch_prctl clock_gettime clock_getres clock_nanosleep
+nanosleep gettimeofday time times getrusage getpid gettid getppid getuid geteuid getgid getegid getpgrp getresuid
+getresgid getgroups getitimer setitimer uname sysinfo getrandom getrlimit umask
 """
 
 KILLING = """
@@ -40,12 +39,20 @@ setresuid setresgid setgroups capset personality quotactl reboot swapon swapoff 
 
 CLONE_VM, CLONE_THREAD, CLONE_UNTRACED_NAMESPACES = 0x100, 0x10000, 0x7E020000 | 0x80
 
-# argument index and the values allowed: no F_SETOWN, F_SETSIG, F_SETPIPE_SZ; terminal questions, FIONREAD, FIONBIO,
-# FIONCLEX and FIOCLEX; prctl without PDEATHSIG, DUMPABLE and PTRACER.
+MAP_HUGETLB = 0x40000
+
+# argument index and the values allowed: no locks, F_SETOWN, F_SETSIG, F_SETPIPE_SZ; terminal questions, FIONREAD,
+# FIONBIO, FIONCLEX and FIOCLEX; prctl without PDEATHSIG, DUMPABLE, PTRACER and MEMORY_MERGE; madvise without what
+# touches pages of others (MERGEABLE, COLD, PAGEOUT), and fadvise64 without DONTNEED, which empties the page cache.
 ALLOWED_VALUES: Mapping[str, tuple[int, tuple[int, ...]]] = {
-    "fcntl": (1, (0, 1, 2, 3, 4, 5, 6, 7, 1030)),
+    "fcntl": (1, (0, 1, 2, 3, 4, 1030)),
     "ioctl": (1, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)),
     "prctl": (0, (3, 15, 16, 21, 0x53564D41)),
+    "madvise": (2, (0, 1, 2, 3, 4, 8, 14, 15, 16, 17, 18, 19, 22, 23)),
+    "fadvise64": (3, (0, 1, 2, 3, 5)),
+    "sched_getaffinity": (0, (0, OWN_PID)),  # of itself: of another it would tell whether that one lives
+    "sched_getparam": (0, (0, OWN_PID)),
+    "sched_getscheduler": (0, (0, OWN_PID)),
 }
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -92,7 +99,7 @@ def _compiled(listener_fd: int | None) -> bytes:
         filter_.export_bpf(file)
         file.seek(0)
         program = file.read()
-    if sum(constant == OWN_PID for *_, constant in INSTRUCTION.iter_unpack(program)) != 1:
+    if all(constant != OWN_PID for *_, constant in INSTRUCTION.iter_unpack(program)):
         raise ConfinementUnavailable("The seccomp filter does not compile to what it should.")
     return program
 
@@ -106,6 +113,8 @@ def _add_narrow_calls(filter_: Any, listener_fd: int | None) -> None:
     _add(filter_, pyseccomp.ERRNO(errno.ENOSYS), "clone3")  # its flags cannot be seen; libc falls back to clone
     _add(filter_, pyseccomp.ALLOW, "tgkill", arg(0, equal, OWN_PID))
     _add(filter_, pyseccomp.ALLOW, "sched_setaffinity", arg(0, equal, 0))
+    _add(filter_, pyseccomp.ALLOW, "getpriority", arg(0, equal, 0), arg(1, equal, 0))
+    _add(filter_, pyseccomp.ALLOW, "mmap", arg(3, pyseccomp.MASKED_EQ, MAP_HUGETLB, 0))
     _add(filter_, pyseccomp.ALLOW, "prlimit64", arg(0, equal, 0), arg(2, equal, 0))
     if listener_fd is not None:
         _add(filter_, pyseccomp.ALLOW, "accept4", arg(0, equal, listener_fd))
