@@ -6,6 +6,7 @@ Layout: the files' bytes one after the other, each at a multiple of 64; the inde
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
@@ -164,7 +165,7 @@ class FileSlice(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         if start + offset < 0:
-            raise ValueError("negative seek position")
+            raise OSError(errno.EINVAL, "negative seek position")  # as a file does: readers of zips count on it
         self._position = start + offset
         return self._position
 

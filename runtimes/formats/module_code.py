@@ -83,4 +83,4 @@ def _made(factory: Callable[..., Any] | nn.Module, arguments: Mapping[str, Any])
 
 
 def _invalid(why: str) -> ArtifactRejected:
-    return ArtifactRejected("invalid_architecture", f"{MAIN}.py cannot be used: {why}.")
+    return ArtifactRejected("invalid_architecture", f"The file {MAIN}.py cannot be used: {why}.")

@@ -16,9 +16,11 @@ SUM_TOLERANCE = 1e-3
 
 
 def named_arrays(value: Any, name: str = PREDICTION) -> dict[str, np.ndarray]:
-    """An array, a frame, or a map or tuple of arrays, as arrays by name."""
+    """An array, a frame, or a map or tuple (of names or without) of arrays, as arrays by name."""
     if hasattr(value, "columns") and hasattr(value, "to_numpy"):  # a DataFrame, without importing pandas
         return {str(column): plain_array(value[column]) for column in value.columns}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
     if isinstance(value, Mapping):
         return {str(key): plain_array(part) for key, part in value.items()}
     if isinstance(value, tuple) and len(value) > 1:
@@ -61,7 +63,7 @@ def prove(predictor: Predictor, sample: Batch, told: str, *, probabilities: bool
         reason = f"A sample row of {told} could not be predicted ({describe(error, 300)})."
         raise ArtifactRejected(code, reason) from error
     rows = len(next(iter(sample.values()))) if isinstance(sample, dict) else len(sample)
-    if any(values.shape[:1] != (rows,) for values in prediction.outputs.values()):
+    if not prediction.outputs or any(values.shape[:1] != (rows,) for values in prediction.outputs.values()):
         raise ArtifactRejected("wrong_output", "The model does not predict one value for each row.")
     return prediction
 

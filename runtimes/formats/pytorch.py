@@ -156,6 +156,8 @@ def _last_layer(model: Any) -> str:
 def _to_numpy(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().numpy()
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()
     if isinstance(value, Mapping):
         return {str(name): _to_numpy(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
