@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_a_touched_runner_goes_later(acme, ready_version):
     with tenant_scope(acme):
         for name in ("first", "second"):
             version = ready_version(acme, name, fitted())
-            pool.get_or_set(name, lambda version=version: load_request(version))
+            pool.get_or_set(name, partial(load_request, version))
 
         assert pool.touch("first")
 

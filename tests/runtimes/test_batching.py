@@ -5,16 +5,37 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.pipeline import Pipeline
 
 from runtimes import batching
 from runtimes.client import HostClient, Question
 from runtimes.errors import ModelError
 from runtimes.protocol import Prediction
 from tests.runtimes.conftest import Load
+
+SIGNATURE = {"layout": "tensor", "inputs": [{"name": "x", "dtype": "float64", "shape": [-1, 2]}], "outputs": []}
+TELLING = """
+import time
+from sklearn.base import BaseEstimator
+
+class Telling(BaseEstimator):
+    n_features_in_ = 2
+
+    def fit(self, rows, labels=None):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict(self, rows):
+        time.sleep(0.05)
+        return [len(rows)] * len(rows)
+"""
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6))
@@ -70,6 +91,21 @@ def test_many_threads_each_get_their_own_rows(
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(ask, list(range(80)) * 3))
+
+
+def test_requests_that_wait_are_predicted_as_one_batch(client: HostClient, load_request: Load) -> None:
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(TELLING, space)
+    pipeline = cloudpickle.dumps(Pipeline([("telling", space["Telling"]())]))  # scikit-learn's own may be batched
+    runner = client.runner("drained", load_request(pipeline, signature=SIGNATURE))
+
+    def ask(number: int) -> int:
+        return int(runner.predict(np.zeros((1, 2)), deadline_s=30).outputs["prediction"][0])
+
+    with ThreadPoolExecutor(32) as threads:
+        sizes = list(threads.map(ask, range(96)))
+
+    assert max(sizes) > 16
 
 
 def test_questions_that_leave_together_get_their_own_answers(

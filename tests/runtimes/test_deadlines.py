@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 
 from runtimes.client import HostClient, LoadRequest
-from runtimes.errors import DeadlineExceeded
+from runtimes.errors import DeadlineExceeded, ModelError
+from runtimes.limits import Limits
 from tests.runtimes import hosts
 from tests.runtimes.conftest import Load
+from tests.runtimes.payloads import predicting
 
+SIGNATURE = {"layout": "tensor", "inputs": [{"name": "x", "dtype": "float64", "shape": [-1, 2]}], "outputs": []}
 ROW = np.zeros((1, 4))
 DEADLINE_SECONDS = 0.3
 LOADING_SECONDS = 2.0
@@ -108,3 +111,40 @@ def test_a_prediction_that_finds_its_runner_gone_keeps_its_deadline(
 
     with refused_in_time():
         runner.predict(ROW, deadline_s=DEADLINE_SECONDS)
+
+
+def test_a_call_takes_no_longer_than_its_version_may_however_long_its_caller_waits(
+    client: HostClient, load_request: Load
+) -> None:
+    limits = Limits(call_seconds=0.5)
+    hung = load_request(predicting("while True: pass"), signature=SIGNATURE, limits=limits)
+    runner = client.runner("hung", hung)
+    started = time.monotonic()
+
+    with pytest.raises(DeadlineExceeded, match=r"0\.5 seconds"):
+        runner.predict(np.zeros((1, 2)), deadline_s=60)
+
+    assert time.monotonic() - started < 10
+    assert not client.resident("hung")
+
+
+def test_calls_that_wait_for_others_are_no_fault_of_their_runner(client: HostClient, load_request: Load) -> None:
+    limits = Limits(call_seconds=0.5, rows=1)  # no two requests are predicted together
+    code = "import time; time.sleep(0.2); return [7] * len(rows)"
+    runner = client.runner("queue", load_request(predicting(code), signature=SIGNATURE, limits=limits))
+    kills = client.stats().kills
+
+    with ThreadPoolExecutor(10) as threads:
+        asked = [threads.submit(runner.predict, np.zeros((1, 2)), deadline_s=60) for _ in range(10)]
+
+    assert [one.result().outputs["prediction"].tolist() for one in asked] == [[7]] * 10
+    assert client.stats().kills == kills
+
+
+def test_a_version_takes_no_more_rows_than_it_may(client: HostClient, classifier: Any, load_request: Load) -> None:
+    runner = client.runner("few rows", load_request(classifier, limits=Limits(rows=3)))
+
+    runner.predict(np.zeros((3, 4)), deadline_s=30)
+
+    with pytest.raises(ModelError, match="at most 3 rows"):
+        runner.predict(np.zeros((4, 4)), deadline_s=30)
