@@ -19,6 +19,7 @@ from tenants.models import JobState
 from tenants.scope import current_tenant
 
 WARM = "inference.warm"
+MAY_PASS = ("unavailable", "host_unavailable", "pool_full", "runner_died", "warm_up_too_slow", "worker_lost")
 Limits = Mapping[str, int | float]
 
 
@@ -43,8 +44,10 @@ def warm_up(versions: Sequence[ModelVersion], limits: Limits, *, had: Limits, wi
             _load_at_a_worker(version, deadline)
 
 
-def load_here(version: ModelVersion, limits: Limits, deadline: float, *, is_trial: bool = False) -> None:
+def load_here(version: ModelVersion, limits: Limits | None, deadline: float, *, is_trial: bool = False) -> None:
     """Have this machine's model host load a version, unless it has; deadline: on `time.monotonic()`'s clock.
+
+    limits: None for those that the model has now. is_trial: load it in any case, and let it go again.
 
     Raises:
         as `warm_up` does.
@@ -64,6 +67,8 @@ def _load_at_a_worker(version: ModelVersion, deadline: float) -> None:
     with transaction.atomic():
         job = submit(WARM, str(version.pk), max_attempts=1)
     await_end(job, deadline - time.monotonic())
+    if job.state == JobState.FAILED and job.error_code in MAY_PASS:
+        raise Unavailable(job.error_message, code=job.error_code, retry_after_s=2)
     if job.state == JobState.FAILED:
         raise Conflict(job.error_message, code=job.error_code)
     if job.state != JobState.SUCCEEDED:

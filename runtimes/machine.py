@@ -289,6 +289,7 @@ def _describe(resident: Resident, is_pinned: bool) -> dict[str, Any]:
     return described | {
         "pid": resident.child.pid,
         "pinned": is_pinned,
+        "limits": resident.limits.to_json(),
         "retired": resident.retired_at > 0,
         "calls": resident.traffic.calls,
         "call_seconds": resident.traffic.seconds,

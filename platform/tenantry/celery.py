@@ -81,6 +81,7 @@ def keep_django_logging(**_: object) -> None:
 def attend_model_host(sender: Any, **_: object) -> None:
     """A worker that predicts sees to it that what is pinned is in its machine's memory, as web processes do."""
     if "inference" in sender.app.amqp.queues.consume_from:
-        from inference import preloading  # it needs the apps, which are loaded by now
+        from inference import preloading, warming  # they need the apps, which are loaded by now
 
         preloading.start()
+        warming.start()
