@@ -24,7 +24,8 @@ from runtimes.origins import made_with
 from runtimes.protocol import Predictor, Runtime, Source
 
 CAPS = Caps(header_bytes=4 << 20, body_bytes=0)
-SCORING_CAPS = Caps(header_bytes=4 << 20, body_bytes=64 << 20)  # predictions come in
+ANSWERED = ("score", "tabulate")  # predictions come in
+ANSWERED_CAPS = Caps(header_bytes=4 << 20, body_bytes=64 << 20)
 Result = TypeVar("Result")
 MISSING_ATTRIBUTE = re.compile(r"Can't get attribute|module '[^']*' has no attribute")
 REFUSED = (PermissionError, BlockingIOError)
@@ -36,7 +37,7 @@ def run(places: Mapping[str, int], control: Connection) -> None:
     if order["op"] == "serve":
         _serve(order, places, control)
     else:
-        _work_once(order, Connection(places["channel"], SCORING_CAPS if order["op"] == "score" else CAPS), places)
+        _work_once(order, Connection(places["channel"], ANSWERED_CAPS if order["op"] in ANSWERED else CAPS), places)
 
 
 def _serve(order: Mapping[str, Any], places: Mapping[str, int], control: Connection) -> None:
@@ -108,13 +109,14 @@ def _work_on_table(order: Mapping[str, Any], channel: Connection, dataset_fd: in
     # Another set's runner first imports scikit-learn now, whose joblib asks for a folder for temporary files: any name
     # will do, as nothing can be written.
     tempfile.tempdir = tempfile.tempdir or "/"
-    from runtimes import custom_fitting, fitting, profiling, scoring  # they import scikit-learn and pandas
+    from runtimes import custom_fitting, fitting, profiling, scoring, tabulating  # they import scikit-learn and pandas
 
     work: Mapping[str, Callable[[Mapping[str, Any], Connection, int], dict[str, Any]]] = {
         "fit": fitting.fit,
         "fit_custom": custom_fitting.fit,
         "profile": profiling.profile,
         "score": scoring.score,
+        "tabulate": tabulating.tabulate,
     }
     return work[order["op"]](order, channel, dataset_fd)
 
@@ -151,6 +153,7 @@ WORK: Mapping[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "fit_custom": (_work_on_table, _explained_fit),
     "profile": (_work_on_table, _explained_fit),
     "score": (_work_on_table, _explained_fit),
+    "tabulate": (_work_on_table, _explained_fit),
 }
 
 

@@ -33,7 +33,8 @@ from runtimes.residents import Resident
 CAPS = Caps(header_bytes=4 << 20, body_bytes=0)
 MAX_FDS = 3
 REQUEST_SECONDS = 30.0
-TABLE_ORDER = ("op", "trainer", "params", "target", "validation", "format", "watch", "signature", "task")
+FIT_ORDER = ("op", "trainer", "params", "target", "validation", "format", "watch")
+TABLE_ORDER = (*FIT_ORDER, "signature", "task", "probabilities", "known")
 DUTY_SECONDS = 900.0  # for the loading client to fetch and pack its bundle
 log = logging.getLogger("runtimes.host")
 
@@ -56,6 +57,7 @@ class Session:
             "fit_custom": self._work_on_table,
             "profile": self._work_on_table,
             "score": self._work_on_table,
+            "tabulate": self._work_on_table,
             "fault": self._fault,
             "report": self._report,
             "find": self._find,

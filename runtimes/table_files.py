@@ -97,7 +97,7 @@ class CsvFile(TableFile):
             reader = csv.reader(text)
             try:
                 names = next(reader, [])
-                _check_names(names)
+                check_names(names)
                 rows = 0
                 for row in reader:
                     if row and len(row) != len(names):
@@ -123,7 +123,12 @@ class CsvFile(TableFile):
         return 1
 
 
-def _check_names(names: list[str]) -> None:
+def check_names(names: list[str]) -> None:
+    """Go on only with names that a table can have.
+
+    Raises:
+        InvalidDataset: there is none, or one is empty or comes twice.
+    """
     if not names:
         raise InvalidDataset("The file is empty.")
     for place, name in enumerate(names, start=1):
@@ -137,18 +142,19 @@ class JsonLinesFile(TableFile):
     """One flat JSON object a line; a key that a row lacks is a missing value."""
 
     def frame(self) -> pd.DataFrame:
-        return _of_rows([row for _, row in self._rows()], None)
+        return _of_rows([row for _, row in self.rows()], None)
 
     def frames(self, rows: int) -> Iterator[pd.DataFrame]:
-        names = list(dict.fromkeys(name for _, row in self._rows() for name in row))
-        found = (row for _, row in self._rows())
+        names = list(dict.fromkeys(name for _, row in self.rows() for name in row))
+        found = (row for _, row in self.rows())
         while piece := list(itertools.islice(found, rows)):
             yield _of_rows(piece, names)
 
     def cells(self, name: str) -> Iterator[tuple[int, Scalar]]:
-        return ((number, row.get(name)) for number, row in self._rows())
+        return ((number, row.get(name)) for number, row in self.rows())
 
-    def _rows(self) -> Iterator[tuple[int, Mapping[str, Scalar]]]:
+    def rows(self) -> Iterator[tuple[int, Mapping[str, Scalar]]]:
+        """Line number and row, one by one."""
         self._file.seek(0)
         is_empty = True
         for number, line in enumerate(self._file, start=1):
@@ -195,12 +201,15 @@ class ParquetFile(TableFile):
 
     def frame(self) -> pd.DataFrame:
         with self._open() as opened:
-            return _of_arrow(opened.read(use_threads=False))
+            return frame_of_arrow(opened.read(use_threads=False))
 
     def frames(self, rows: int) -> Iterator[pd.DataFrame]:
+        return map(frame_of_arrow, self.batches(rows))
+
+    def batches(self, rows: int) -> Iterator[Any]:
+        """The table in pieces as Arrow has them."""
         with self._open() as opened:
-            for batch in opened.iter_batches(batch_size=rows, use_threads=False):
-                yield _of_arrow(batch)
+            yield from opened.iter_batches(batch_size=rows, use_threads=False)
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
@@ -220,7 +229,7 @@ def _check_parquet(opened: Any) -> None:
     from pyarrow import types  # heavy: only where a Parquet file is read
 
     names = list(opened.schema_arrow.names)
-    _check_names(names)
+    check_names(names)
     if len(names) > MAX_COLUMNS:
         raise InvalidDataset(f"The file has {len(names):,} columns, and at most {MAX_COLUMNS:,} are taken.")
     for field in opened.schema_arrow:
@@ -231,7 +240,7 @@ def _check_parquet(opened: Any) -> None:
         raise InvalidDataset("The file has no rows.")
 
 
-def _of_arrow(table: Any) -> pd.DataFrame:
+def frame_of_arrow(table: Any) -> pd.DataFrame:
     """The frame; decimals are numbers, and moments are texts in ISO form, as they would be in JSON."""
     frame: pd.DataFrame = table.to_pandas(use_threads=False, date_as_object=True)
     for name, column in frame.items():
