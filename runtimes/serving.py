@@ -106,37 +106,45 @@ class Server:
     def run(self) -> None:
         """Serve clients until the host closes its end of the control stream."""
         while True:
-            requests: list[Request] = []
-            for fd, _ in self._poll.poll():
-                if (client := self._clients.get(fd)) is not None:
-                    requests += self._read(client)
-                elif fd == self._control.fd:
-                    self._answer_host()
-                else:
-                    self._accept()
-            for group in self._groups(requests):
+            ready = self._ready(None)
+            if not ready <= self._clients.keys():
+                self._greet(ready)
+                ready = self._ready(0)  # newcomers have asked by now, and their requests are predicted with the others
+            asking = [self._clients[fd] for fd in ready & self._clients.keys()]
+            for group in self._groups([request for client in asking for request in self._read(client)]):
                 self._predict(group)
-            for fd in self._closed:
-                self._drop(fd)
+            for client in asking:
+                if not client.is_open:
+                    self._drop(client.connection.fd)
 
-    @property
-    def _closed(self) -> list[int]:
-        return [fd for fd, client in self._clients.items() if not client.is_open]
+    def _ready(self, timeout_ms: int | None) -> set[int]:
+        return {fd for fd, _ in self._poll.poll(timeout_ms)}
+
+    def _greet(self, ready: set[int]) -> None:
+        """Answer the host and accept every client that waits; no request is being worked on meanwhile."""
+        if self._control.fd in ready:
+            self._answer_host()
+        if self._listener.fileno() in ready:
+            for _ in range(MAX_CLIENTS):
+                if not self._accept(ready):
+                    break
 
     def _answer_host(self) -> None:
         ping = self._control.receive(time.monotonic() + ANSWER_SECONDS).header
         self._control.send({"alive": ping["nonce"]})
 
-    def _accept(self) -> None:
+    def _accept(self, busy: set[int]) -> bool:
+        """Whether a client waited; when there are many, the oldest one that asks nothing now loses its connection."""
         try:
             connection, _ = self._listener.accept()
         except OSError:
-            return
+            return False
         fd = connection.detach()
-        if len(self._clients) >= MAX_CLIENTS:
-            self._drop(next(iter(self._clients)))  # the oldest one: its thread connects again when it has work
+        if len(self._clients) >= MAX_CLIENTS:  # its thread connects again when it has work
+            self._drop(next((known for known in self._clients if known not in busy), next(iter(self._clients))))
         self._clients[fd] = Client(fd)
         self._poll.register(fd, select.POLLIN)
+        return True
 
     def _drop(self, fd: int) -> None:
         self._poll.unregister(fd)
