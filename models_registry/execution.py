@@ -9,6 +9,7 @@ from django.db import transaction
 
 from common.errors import Unavailable
 from models_registry import blobs, packs, spooling
+from models_registry.compilation import CompiledForm, compile_version
 from models_registry.metadata import storable_fault
 from models_registry.models import ModelVersion, RegisteredModel, VersionState
 from runtimes import errors as faults
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 INSPECT = "models_registry.inspect"
 INSPECT_ATTEMPTS = 10
 ONE_AT_A_TIME = timedelta(seconds=1)  # a tenant's inspections: what hangs must not hold every worker
-STAGES = {"fetching": 5.0, "recognising": 20.0, "loading": 40.0, "predicting a sample": 80.0}
+STAGES = {"fetching": 5.0, "recognising": 20.0, "loading": 40.0, "predicting a sample": 60.0, "compiling": 80.0}
 MAX_STAGES = 30
 DEATHS_ALLOWED = 2  # a runner that dies three times in a row dies of its artifact
 PASSING = (faults.HostUnavailable, faults.PoolFull, faults.ConfinementUnavailable)
@@ -44,8 +45,10 @@ def inspect(job: Job) -> None:
     if version is None or not version.begin_inspection():
         job.succeed()
         return
+    progress = _Progress(job)
     try:
-        inspection = _inspect(version, job)
+        inspection = _inspect(version, job, progress)
+        compiled = compile_version(version, inspection, progress)
     except faults.ArtifactRejected as rejection:
         _reject(job, version, rejection.code, rejection.reason)
     except (Unavailable, JobLost):  # says nothing of the artifact: `_settle_stuck` has it inspected again
@@ -55,7 +58,7 @@ def inspect(job: Job) -> None:
             version.reject("inspection_failed", BROKE)
         raise
     else:
-        _accept(job, version, inspection)
+        _accept(job, version, inspection, compiled)
 
 
 def sweep_storage() -> int:
@@ -73,8 +76,7 @@ def sweep_storage() -> int:
     return removed
 
 
-def _inspect(version: ModelVersion, job: Job) -> Inspection:
-    progress = _Progress(job)
+def _inspect(version: ModelVersion, job: Job, progress: "_Progress") -> Inspection:
     progress("fetching")
     bundle_fd = packs.open_pack(version.bundle)
     try:
@@ -112,7 +114,7 @@ class _Progress:
             self._job.report(STAGES.get(stage, self._job.progress_percent), stage)
 
 
-def _accept(job: Job, version: ModelVersion, inspection: Inspection) -> None:
+def _accept(job: Job, version: ModelVersion, inspection: Inspection, compiled: CompiledForm) -> None:
     signature = inspection.signature.to_json()
     found = {
         "libraries": inspection.libraries,
@@ -128,7 +130,13 @@ def _accept(job: Job, version: ModelVersion, inspection: Inspection) -> None:
         return
     with transaction.atomic():
         job.succeed()
-        version.accept(format=inspection.format, task=inspection.task, signature=signature, inspection=found)
+        version.accept(
+            format=inspection.format,
+            task=inspection.task,
+            signature=signature,
+            inspection=found,
+            **compiled.with_room().columns(),
+        )
         RegisteredModel.objects.filter(pk=version.model_id, task="").update(task=inspection.task)
 
 

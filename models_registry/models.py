@@ -175,6 +175,8 @@ class ModelVersion(models.Model):
     signature: `runtimes.signature.Signature` as JSON; null until inspected.
     metadata: what its uploader declared beside the files (labels, architecture, library_set, input_example).
     inspection: what inspection found (made_with, libraries, type_name, warnings, memory_bytes, load_seconds).
+    compilation: whether it was compiled to ONNX, and how that compares (`runtimes.compilation.requesting.Compilation`).
+    compiled_bundle: the compiled form, which serves; the original stays what is downloaded.
     measured_on: the dataset of the measured metrics, as `{"dataset": name, "digest": hex}`; empty where none was named.
     """
 
@@ -190,6 +192,8 @@ class ModelVersion(models.Model):
     signature = models.JSONField(null=True)
     metadata = models.JSONField(default=dict)
     inspection = models.JSONField(default=dict)
+    compilation = models.JSONField(default=dict, editable=False)
+    compiled_bundle = models.ForeignKey(Bundle, null=True, editable=False, on_delete=models.PROTECT, related_name="+")
     metrics_reported = models.JSONField(default=dict, blank=True)
     metrics_measured = models.JSONField(default=dict, blank=True)
     measured_on = models.JSONField(default=dict, blank=True)

@@ -147,8 +147,28 @@ class VersionSummarySerializer(serializers.ModelSerializer[ModelVersion]):
         return [alias.name for alias in version.aliases.all()]
 
 
+class CompilationSerializer(serializers.Serializer[Any]):
+    """Whether a version was compiled to ONNX, and how that compares.
+
+    sentence: the verdict in words. max_difference: of numbers, between both forms, over so many sample rows; relative
+    where they are large. precision: of the compiled form's numbers. one_row_us, original_one_row_us: how long either
+    form took for one row when it was tried.
+    """
+
+    state = serializers.ChoiceField([("compiled", "Compiled"), ("not_compiled", "Not compiled")])
+    sentence = serializers.CharField()
+    max_difference = serializers.FloatField(required=False)
+    rows = serializers.IntegerField(required=False)
+    seconds = serializers.FloatField(required=False)
+    opset = serializers.IntegerField(required=False)
+    precision = serializers.CharField(required=False)
+    size_bytes = serializers.IntegerField(required=False)
+    one_row_us = serializers.FloatField(required=False)
+    original_one_row_us = serializers.FloatField(required=False)
+
+
 class VersionSerializer(VersionSummarySerializer):
-    """A version. progress: how far its inspection is; null once that is over."""
+    """A version. progress: how far its inspection is; null once that is over. compilation: null before."""
 
     digest = serializers.CharField(source="bundle.digest", read_only=True)
     progress = serializers.SerializerMethodField()
@@ -156,6 +176,7 @@ class VersionSerializer(VersionSummarySerializer):
     params = serializers.JSONField(read_only=True)
     metadata = serializers.JSONField(read_only=True)
     inspection = serializers.JSONField(read_only=True)
+    compilation = serializers.SerializerMethodField()
     measured_on = serializers.JSONField(read_only=True)
 
     class Meta(VersionSummarySerializer.Meta):
@@ -167,8 +188,13 @@ class VersionSerializer(VersionSummarySerializer):
             "params",
             "metadata",
             "inspection",
+            "compilation",
             "measured_on",
         )
+
+    @extend_schema_field(CompilationSerializer(allow_null=True))
+    def get_compilation(self, version: ModelVersion) -> dict[str, Any] | None:
+        return version.compilation or None
 
     @extend_schema_field(ProgressSerializer(allow_null=True))
     def get_progress(self, version: ModelVersion) -> dict[str, Any] | None:

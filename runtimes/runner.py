@@ -105,6 +105,16 @@ def _scan(order: Mapping[str, Any], channel: Connection, bundle_fd: int) -> dict
         return scanning.scan(bundle)
 
 
+def _compile(order: Mapping[str, Any], channel: Connection, bundle_fd: int) -> dict[str, Any]:
+    tempfile.tempdir = tempfile.tempdir or "/"
+    original = _load(order, bundle_fd)
+    try:
+        from runtimes.compilation import compiling  # it imports ONNX Runtime, which a torch runner seldom needs
+    except ImportError as error:
+        raise ArtifactRejected("library_set_lacks", f"The library set has no {plain(error.name, 80)}.") from error
+    return compiling.compile_predictor(original, order["options"], order["limits"]["compile_seconds"], channel)
+
+
 def _work_on_table(order: Mapping[str, Any], channel: Connection, dataset_fd: int) -> dict[str, Any]:
     # Another set's runner first imports scikit-learn now, whose joblib asks for a folder for temporary files: any name
     # will do, as nothing can be written.
@@ -149,6 +159,7 @@ def _explained(work: Callable[[], Result]) -> Result:
 WORK: Mapping[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "inspect": (_inspect, _explained),
     "scan": (_scan, _explained),
+    "compile": (_compile, _explained),
     "fit": (_work_on_table, _explained_fit),
     "fit_custom": (_work_on_table, _explained_fit),
     "profile": (_work_on_table, _explained_fit),

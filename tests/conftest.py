@@ -21,6 +21,7 @@ def django_db_setup(django_db_blocker: Any) -> None:
     # The manifest of the real storage is written by collectstatic, which tests do not run.
     settings.STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     Path(settings.STATIC_ROOT).mkdir(exist_ok=True)
+    settings.COMPILE_SECONDS = 0  # it takes a second a version; who tests it sets it
     settings.WARM_UP_SECONDS = 0  # most versions that tests activate cannot be loaded; who tests that sets it
     with django_db_blocker.unblock():
         list(provisioning.upgrade())

@@ -66,7 +66,6 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "tenants.middleware.TenantMiddleware",
-    "inference.middleware.PredictionsMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -159,6 +158,7 @@ PREDICTION_LANE = environment.one_of(
 )
 PREDICTION_DEADLINE_S = float(environment.positive("PREDICTION_DEADLINE_S", 30))
 WARM_UP_SECONDS = environment.count("WARM_UP_SECONDS", 60)
+COMPILE_SECONDS = environment.count("COMPILE_SECONDS", 120)
 MODEL_LIMITS = environment.bounds(
     "MODEL_LIMITS",
     {

@@ -10,7 +10,7 @@ from runtimes.formats.compiled import Plan
 
 
 class NotCompilable(Exception):
-    """There is no conversion; the message says of what, as a clause that ends a sentence."""
+    """There is no conversion; the message says of what, in a sentence without its full stop."""
 
 
 Attempt = Callable[[], tuple[ModelProto, Plan]]

@@ -99,7 +99,7 @@ def _example(options: Mapping[str, Any], signature: Signature) -> Batch | None:
 
 
 def _first_equal(attempts: Iterable[Attempt], case: Case, deadline: float) -> Compiled | str:
-    """The first attempt that answers as the original does, or a clause that says why none does."""
+    """The first attempt that answers as the original does, or why none does, in a sentence without its full stop."""
     reason, difference = "", ""
     for attempt in attempts:
         try:
@@ -115,8 +115,7 @@ def _first_equal(attempts: Iterable[Attempt], case: Case, deadline: float) -> Co
 
 def _reason(error: Exception) -> str:
     if isinstance(error, NotCompilable):
-        text = str(error)
-        return text[:1].upper() + text[1:]
+        return str(error)
     if isinstance(error, ArtifactRejected):
         return error.reason.rstrip(".")
     return f"The conversion failed ({describe(error, REASON_CHARS)})"

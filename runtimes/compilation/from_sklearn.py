@@ -70,14 +70,14 @@ def _feeds(signature: Signature) -> list[Feed]:
 def _inputs(signature: Signature, feed: Feed, precision: Precision) -> tuple[list[Any], tuple[str, ...]]:
     """The graph's inputs as skl2onnx takes them, and their dtypes."""
     if any(field.dtype != STRING and field.dtype.startswith("uint64") for field in signature.inputs):
-        raise NotCompilable("float64 does not hold every uint64")
+        raise NotCompilable("Its inputs may be too large for float64")
     dtypes = [STRING if field.dtype == STRING else precision for field in signature.inputs]
     if feed == "columns":
         named = zip(signature.inputs, dtypes, strict=True)
         return [(field.name, _type(dtype, 1)) for field, dtype in named], tuple(dtypes)
     first = signature.inputs[0]
     if feed == "tensor" and len(first.shape) != TABLE_RANK:
-        raise NotCompilable("its input is no table of rows and columns")
+        raise NotCompilable("Its input is no table of rows and columns")
     width = len(dtypes) if feed == "stacked" else first.shape[1]
     return [(first.name, _type(dtypes[0], None if width < 1 else width))], (dtypes[0],)
 
@@ -98,6 +98,8 @@ def _converted(model: Any, inputs: list[Any], choices: list[dict[str, bool]]) ->
                 return graph
         except (MissingConverter, MissingShapeCalculator) as error:
             raise NotCompilable(_missing(error)) from error
+        except NotCompilable:
+            raise
         except Exception as error:  # converters raise whatever they come across
             refusal = refusal if refusal and isinstance(error, NameError) else error  # NameError: an unknown option
     assert refusal is not None
@@ -118,7 +120,7 @@ def _options(labels: Labels, *, has_probabilities: bool) -> list[dict[str, bool]
 def _missing(error: Exception) -> str:
     """The type that skl2onnx has no conversion for, out of its long message."""
     kind = str(error).partition("<class '")[2].partition("'>")[0].rpartition(".")[2]
-    return f"skl2onnx has no conversion of {kind}" if kind else "skl2onnx has no conversion of one of its parts"
+    return f"There is no conversion of {kind or 'one of its parts'} to ONNX"
 
 
 def _keep_outputs(graph: ModelProto, count: int, labels: Labels) -> None:

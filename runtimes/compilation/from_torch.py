@@ -43,7 +43,7 @@ def convert(predictor: Any, signature: Signature, exporter: Any) -> tuple[ModelP
         NotCompilable: its inputs or its kind have no conversion.
     """
     if any(field.dtype == STRING for field in signature.inputs):
-        raise NotCompilable("a network over strings is not compiled")
+        raise NotCompilable("A network over strings is not compiled")
     scores = replace(signature, classes=None)
     sample = examples.sample_batch(scores, SAMPLE_ROWS)
     arguments = _arguments(sample, signature)
@@ -52,7 +52,7 @@ def convert(predictor: Any, signature: Signature, exporter: Any) -> tuple[ModelP
         graph = exporter(_module(predictor.model), arguments, [field.name for field in signature.inputs])
     outputs = TorchPredictor(predictor.model, scores).predict(sample, probabilities=False).outputs
     if len(graph.graph.output) != len(outputs):
-        raise NotCompilable("the exported graph has other outputs than the network")
+        raise NotCompilable("The exported graph has other outputs than the network")
     plan = Plan(
         "tensor" if signature.layout == "tensor" else "columns",
         tuple(field.dtype for field in signature.inputs),

@@ -15,6 +15,7 @@ import numpy as np
 from onnx import TensorProto
 from skl2onnx.common.data_types import StringTensorType
 
+from runtimes.compilation.attempts import NotCompilable
 from runtimes.compilation.graph import ML, Graph, register, table_of
 from runtimes.formats.compiled import MISSING_TEXT
 
@@ -39,7 +40,7 @@ def robust_scaler(graph: Graph) -> None:
 def max_abs_scaler(graph: Graph) -> None:
     """Over the largest magnitude."""
     if getattr(graph.model, "clip", False):
-        raise NotImplementedError("MaxAbsScaler that clips is not compiled")
+        raise NotCompilable("MaxAbsScaler that clips is not compiled")
     _shift_and_divide(graph, None, graph.model.scale_)
 
 
@@ -66,7 +67,7 @@ def simple_imputer(graph: Graph) -> None:
     """Each missing value as its column's statistic."""
     model = graph.model
     if model.add_indicator:
-        raise NotImplementedError("an imputer that adds indicators is not compiled")
+        raise NotCompilable("An imputer that adds indicators is not compiled")
     statistics = np.asarray(model.statistics_)
     table, is_missing = graph.input(), _is_missing(graph, model.missing_values)
     if graph.is_text:
@@ -139,7 +140,7 @@ def _table_of_column(model: Any, place: int) -> np.ndarray:
 def _index_of_text(graph: Graph, place: int, categories: list[Any], unknown: int) -> str:
     names = [value if isinstance(value, str) else MISSING_TEXT for value in categories]
     if len(set(names)) < len(names):
-        raise NotImplementedError("an encoder with several kinds of missing values is not compiled")
+        raise NotCompilable("An encoder with several kinds of missing values is not compiled")
     column = graph.node("Reshape", [graph.column(graph.input(), place), _places(graph, [-1])])
     numbers = list(range(len(names)))
     return graph.node(

@@ -52,7 +52,7 @@ class Compilation:
 
 def not_compiled(reason: str) -> Compilation:
     """The verdict that a version is served from its own library."""
-    return Compilation("not_compiled", f"Not compiled: {_ended(plain(reason, 400))}")
+    return Compilation("not_compiled", f"Not compiled. {_ended(plain(reason, 400))}")
 
 
 def _ended(text: str) -> str:

@@ -102,7 +102,8 @@ class Sampler:
         if np.dtype(field.dtype).kind in "iu":
             limits = np.iinfo(field.dtype)
             bounds = max(limits.min, -MOST_WHOLE), min(limits.max, MOST_WHOLE)
-            return np.clip(np.round(np.nan_to_num(numbers)), *bounds).astype(field.dtype)
+            whole: np.ndarray = np.clip(np.round(np.nan_to_num(numbers)), *bounds)
+            return whole.astype(field.dtype)
         return numbers != 0 if field.dtype == "bool" else numbers.astype(field.dtype)
 
     def _filled(self, rows: np.ndarray) -> np.ndarray:

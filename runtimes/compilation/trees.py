@@ -17,6 +17,7 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 from skl2onnx.common.utils_classifier import get_label_classes
 
+from runtimes.compilation.attempts import NotCompilable
 from runtimes.compilation.graph import CLASSIFIER_OPTIONS, ML, Graph, register
 
 LOG_LINKS = frozenset({"LogLink"})
@@ -62,7 +63,7 @@ def histogram_tree(predictor: Any) -> Tree:
     nodes = predictor.nodes
     is_leaf = nodes["is_leaf"] != 0
     if nodes["is_categorical"].any():
-        raise NotImplementedError("splits over categories are not compiled")
+        raise NotCompilable("Splits over categories are not compiled")
     return Tree(
         feature=np.where(is_leaf, 0, nodes["feature_idx"]),
         threshold=np.where(is_leaf, 0.0, nodes["num_threshold"]),
@@ -163,10 +164,10 @@ def forest_classifier(graph: Graph) -> None:
     model = graph.model
     estimators = _estimators(model)
     if model.n_outputs_ != 1:
-        raise NotImplementedError("trees with several targets are not compiled")
+        raise NotCompilable("Trees with several targets are not compiled")
     labels = _labels(graph)
     if len(labels) < 2:
-        raise NotImplementedError("a classifier with one class is not compiled")
+        raise NotCompilable("A classifier with one class is not compiled")
     trees = [(plain_tree(one.tree_, one.tree_.value[:, 0, :]), 0) for one in estimators]
     if len(labels) == 2:
         trees.append((_third_class(), 2))
@@ -223,7 +224,7 @@ def gradient_boosting_regressor(graph: Graph) -> None:
 def _boosted_sums(graph: Graph) -> str:
     model = graph.model
     if model.init is not None and not (isinstance(model.init, str) and model.init == "zero"):
-        raise NotImplementedError("boosting that begins with an estimator of its own is not compiled")
+        raise NotCompilable("Boosting that begins with an estimator of its own is not compiled")
     base = model._raw_predict_init(np.zeros((1, model.n_features_in_))).ravel()
     trees = [
         (plain_tree(one.tree_, one.tree_.value[:, :, 0] * model.learning_rate), place)
@@ -250,7 +251,7 @@ def histogram_regressor(graph: Graph) -> None:
 def _histogram_sums(graph: Graph) -> tuple[str, int]:
     model = graph.model
     if getattr(model, "_preprocessor", None) is not None:
-        raise NotImplementedError("histogram boosting over categories is not compiled")
+        raise NotCompilable("Histogram boosting over categories is not compiled")
     width = int(model.n_trees_per_iteration_)
     trees = [(histogram_tree(one), place) for stage in model._predictors for place, one in enumerate(stage)]
     base = np.broadcast_to(np.ravel(model._baseline_prediction), (width,))

@@ -122,17 +122,19 @@ class TorchPredictor:
     """A network fed with tensors: one, or one for each input in the signature's order."""
 
     is_batchable = True
+    compiler = "runtimes.compilation.from_torch"
 
     def __init__(self, model: Any, signature: Signature) -> None:
-        self._model, self._signature = model, signature
+        self.model, self._signature = model, signature
+        self.ends_in_sigmoid = _last_layer(model) == "Sigmoid"
         self._table = None
         if signature.classes:
-            self._table = ClassTable(signature.classes, ends_in_sigmoid=_last_layer(model) == "Sigmoid")
+            self._table = ClassTable(signature.classes, ends_in_sigmoid=self.ends_in_sigmoid)
 
     def predict(self, batch: Batch, *, probabilities: bool) -> Prediction:
         """Predict every row; a classifier's scores become class names, and probabilities on request."""
         with torch.inference_mode():
-            outputs = named_arrays(_to_numpy(self._model(*self._tensors(batch))), OUTPUT_NAME)
+            outputs = named_arrays(_to_numpy(self.model(*self._tensors(batch))), OUTPUT_NAME)
         if self._table is None:
             if probabilities:
                 raise ValueError("the model has no classes, so it has no probabilities")

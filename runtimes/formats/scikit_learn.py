@@ -82,15 +82,17 @@ def _made_with(model: Any, caught: list[warnings.WarningMessage]) -> dict[str, s
 class EstimatorPredictor:
     """Anything with scikit-learn's `predict`, fed with arrays or with a frame of named columns."""
 
+    compiler = "runtimes.compilation.from_sklearn"
+
     def __init__(self, model: Any, signature: Signature, *, has_labels: bool = False) -> None:
-        self._model, self._signature = model, signature
+        self.model, self._signature = model, signature
         self._labels = dict(zip(class_names(model) or (), signature.classes or (), strict=False)) if has_labels else {}
         self.is_batchable = type(model).__module__.startswith("sklearn.")
 
     def predict(self, batch: Batch, *, probabilities: bool) -> Prediction:
         """Predict every row; with probabilities, a classifier's `predict_proba` besides."""
         rows = frame(batch) if isinstance(batch, dict) else batch
-        outputs = named_arrays(self._model.predict(rows))
+        outputs = named_arrays(self.model.predict(rows))
         if self._labels:
             outputs = {name: self._labelled(values) for name, values in outputs.items()}
         return Prediction(outputs, self._probabilities(rows) if probabilities else None)
@@ -99,9 +101,9 @@ class EstimatorPredictor:
         return text_or_numbers([self._labels.get(value, value) for value in values.ravel().tolist()], values.shape)
 
     def _probabilities(self, rows: Any) -> np.ndarray:
-        if not hasattr(self._model, "predict_proba"):
-            raise ValueError(f"{type(self._model).__name__} has no probabilities")
-        values = np.asarray(self._model.predict_proba(rows), dtype=np.float64)
+        if not hasattr(self.model, "predict_proba"):
+            raise ValueError(f"{type(self.model).__name__} has no probabilities")
+        values = np.asarray(self.model.predict_proba(rows), dtype=np.float64)
         if values.ndim != 2:
             raise ValueError("a model with several targets has no single table of probabilities")
         return values

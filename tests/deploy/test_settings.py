@@ -30,6 +30,7 @@ BAD = {
     "PREDICTION_LANE": ["fast"],
     "PREDICTION_DEADLINE_S": ["-1"],
     "WARM_UP_SECONDS": ["soon"],
+    "COMPILE_SECONDS": ["-1", "soon"],
     "MODEL_LIMITS": ["[]", '{"memory": 1}', '{"rows": 0}', '{"rows": "many"}'],
 }
 CASES = [(name, value) for name, values in BAD.items() for value in values]
