@@ -16,7 +16,7 @@ from hypothesis import settings
 from sklearn.linear_model import LogisticRegression
 
 from runtimes.bundle import pack
-from runtimes.client import HostClient, LoadRequest
+from runtimes.client import HostClient, LoadRequest, Runner
 from runtimes.limits import Limits
 from tests.runtimes import hosts
 
@@ -68,6 +68,25 @@ def any_client(request: pytest.FixtureRequest) -> HostClient:
     """A client of each kind of host in turn."""
     client: HostClient = request.getfixturevalue("client" if request.param == "own user" else "ordinary_client")
     return client
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[Any]:
+    """What attacks aim at (`tests.runtimes.world`)."""
+    from tests.runtimes.world import World
+
+    with tempfile.TemporaryDirectory(prefix="tnt") as name:
+        made = World(Path(name))
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def neighbour(any_client: HostClient, classifier: LogisticRegression, load_request: Load) -> Iterator[Runner]:
+    """Another tenant's model; whatever happens beside it, it answers."""
+    runner = any_client.runner("neighbour", load_request(classifier, tenant="globex"))
+    yield runner
+    assert runner.predict(np.zeros((1, 4)), deadline_s=10).outputs["prediction"].tolist() == [0]
 
 
 @pytest.fixture(scope="session")

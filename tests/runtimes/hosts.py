@@ -116,6 +116,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def state_of(pid: int) -> str:
+    """The letter of a process's state: `R` runs, `S` sleeps, `T` is stopped."""
+    return Path(f"/proc/{pid}/status").read_text().split("State:\t")[1][0]
+
+
 def eventually(claim: Callable[[], object], seconds: float = 5.0) -> bool:
     """Whether the claim, a function, becomes true within the time."""
     deadline = time.monotonic() + seconds

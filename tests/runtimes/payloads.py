@@ -11,7 +11,7 @@ import cloudpickle
 SUCCEEDED = "the attack succeeded"
 
 PRELUDE = """
-import ctypes, os, socket, sys
+import ctypes, os, socket, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
 result = None
 
