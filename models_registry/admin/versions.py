@@ -42,7 +42,7 @@ class VersionPages(ScopedPages):
     list_filter = ("state", ("format", KnownValues), ("model", admin.RelatedOnlyFieldListFilter))
     search_fields = ("model__name", "description", "created_by")
     actions_row = ("activate", "download", "remove")
-    actions_detail = ("activate", "download", "edit", "remove")
+    actions_detail: tuple[str, ...] = ("activate", "download", "edit", "remove")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelVersion]:
         return ModelVersion.objects.with_standing().light()

@@ -24,7 +24,12 @@ from tenants.site.parts import Part, when
 from tenants.site.sites import Nav, visitor
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-PERMISSION_OF = {Scope.READ.value: "view", Scope.WRITE.value: "write", Scope.ADMIN.value: "administer"}
+PERMISSION_OF = {
+    Scope.READ.value: "view",
+    Scope.PREDICT.value: "predict",
+    Scope.WRITE.value: "write",
+    Scope.ADMIN.value: "administer",
+}
 Act = Callable[[dict[str, Any]], "str | HttpResponse"]
 
 
@@ -113,6 +118,10 @@ class ScopedPages(ModelAdmin):  # type: ignore[misc]
     def has_write_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """For actions that need the scope `write`."""
         return self._may(request, Scope.WRITE)
+
+    def has_predict_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """For actions that need the scope `predict`."""
+        return self._may(request, Scope.PREDICT)
 
     def has_administer_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """For actions that need the scope `admin`."""

@@ -45,6 +45,7 @@ class Text:
 
     text: str
     empty: str = "Nothing was written."
+    can_copy: bool = False
     template: str = "admin/parts/text.html"
 
 
