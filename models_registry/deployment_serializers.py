@@ -1,6 +1,5 @@
 """The JSON of where a model's requests go."""
 
-import math
 from typing import Any
 
 from django.conf import settings
@@ -29,7 +28,7 @@ class SecondsField(serializers.FloatField):
     """A number of seconds, and nothing that could be read as one."""
 
     def to_internal_value(self, data: Any) -> float:
-        if isinstance(data, bool) or not isinstance(data, int | float) or not math.isfinite(data):
+        if isinstance(data, bool) or not isinstance(data, int | float) or not abs(data) <= LARGEST_INT:
             raise serializers.ValidationError("This is not a number.")
         return super().to_internal_value(data)
 

@@ -46,6 +46,7 @@ CONFIG: dict[str, Any] = {
 # Whether these take a body that is right in form depends on what there is, and on what is in a file.
 DEPENDING = {
     ("DELETE", "/api/v1/tenants/{tenant_id}"),
+    ("PATCH", "/api/v1/models/{name}/deployment"),
     ("PATCH", "/api/v1/tenants/{tenant_id}"),
     ("POST", "/api/v1/datasets"),
     ("POST", "/api/v1/models/{name}/predict"),

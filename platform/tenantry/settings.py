@@ -54,6 +54,7 @@ INSTALLED_APPS = SHARED_APPS + [app for app in TENANT_APPS if app not in SHARED_
 TENANT_MODEL = "tenants.Tenant"
 TENANT_DOMAIN_MODEL = "tenants.Domain"
 TENANT_LIMIT_SET_CALLS = True
+PUBLIC_SCHEMA_NAME = "public"  # as the library has it anyway, which looks for this setting at every request
 SHOW_PUBLIC_IF_NO_TENANT_FOUND = False
 DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
 DATABASES = {"default": environment.database()}
@@ -199,7 +200,9 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_PATCH": False,  # a body for PATCH says itself which of its fields may be left out
     "ENUM_NAME_OVERRIDES": {
         "CallerKindEnum": ("token", "user", "operator"),
+        "DeploymentLaneEnum": "models_registry.routing.LANES",
         "JobStateEnum": "tenants.models.JobState",
+        "LaneEnum": "tenants.models.Lane",
         "TenantStateEnum": "tenants.models.TenantState",
         "VersionStateEnum": "models_registry.models.VersionState",
     },
