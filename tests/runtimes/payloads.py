@@ -35,8 +35,13 @@ class Call:
 
 def running(code: str) -> bytes:
     """A pickle that runs the code when it is loaded, and then tells its `result` by an exception."""
+    return pickle.dumps(Call(exec, complete(code), {}))
+
+
+def complete(code: str) -> str:
+    """The code with what it may use before it, and an exception that tells its `result` behind it."""
     end = f"raise ValueError('{SUCCEEDED}: ' + str(result))"
-    return pickle.dumps(Call(exec, "\n".join([PRELUDE, textwrap.dedent(code), end]), {}))
+    return "\n".join([PRELUDE, textwrap.dedent(code), end])
 
 
 def predicting(code: str) -> bytes:
