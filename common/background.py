@@ -1,10 +1,12 @@
 """Work that nobody waits for, in a thread of its own."""
 
+import atexit
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +34,23 @@ class Background:
             if self._pid != os.getpid():
                 self._asked = threading.Event()
                 threading.Thread(target=self._run, args=(self._asked,), name=self._name, daemon=True).start()
+                atexit.register(self._finish, os.getpid())
                 self._pid = os.getpid()
 
     def _run(self, asked: threading.Event) -> None:
-        while asked.wait():
+        while asked.wait() and self._pid:
             time.sleep(self._after_s)
             asked.clear()
             try:
                 self._work()
             except Exception:  # whatever it was, the next try may have better luck
-                log.warning("background_work_failed", extra={"work": self._name}, exc_info=True)
+                if self._pid:
+                    log.warning("background_work_failed", extra={"work": self._name}, exc_info=True)
                 asked.set()
+
+    def _finish(self, pid: int) -> None:
+        """Do what is left before the process ends."""
+        if pid == os.getpid() and self._asked.is_set():
+            with suppress(Exception):
+                self._work()
+        self._pid = 0

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.shortcuts import get_object_or_404
-from django.urls import path, reverse
+from django.urls import path, reverse, set_script_prefix
 from django.views.decorators.csrf import csrf_exempt
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -86,6 +86,7 @@ def _accepted_once(request: HttpRequest, caller: Caller, found: Route, body: Map
 
 def _accepted(request: HttpRequest, content: Mapping[str, Any]) -> HttpResponse:
     response = _json(content, status=202)
+    set_script_prefix(f"{request.META['SCRIPT_NAME']}/")  # the short way goes without Django's handler, which does it
     response["Location"] = reverse("prediction", urlconf=request.urlconf, args=[content["id"]])
     return response
 

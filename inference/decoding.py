@@ -1,7 +1,9 @@
 """A request's body, checked against a model's signature and turned into the arrays that its runner takes."""
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,12 @@ from runtimes.signature import STRING, Batch, Field, Signature
 
 FORMS = ("instances", "inputs", "dataframe_split", "dataframe_records")
 NUMBERS = frozenset((int, float, bool))
+# The codes of `struct`, which takes numbers four times as fast as numpy does, and nothing that is none.
+CODES = {"float16": "d", "float32": "d", "float64": "d"} | {
+    f"{sign}int{size * 8}": code.upper() if sign else code
+    for sign in ("", "u")
+    for size, code in ((1, "b"), (2, "h"), (4, "i"), (8, "q"))
+}
 NONE = type(None)
 KIND_IN_WORDS = {str: "a string", dict: "an object", list: "a list", NONE: "null", bool: "a boolean"}
 
@@ -72,6 +80,8 @@ def _array(rows: Any, field: Field) -> np.ndarray:
         raise Malformed("Rows are a list.", code="malformed")
     if not rows:
         return np.empty((0,))
+    if (table := _plain_table(rows, field)) is not None:
+        return table
     cells = _rectangle(rows, field)
     if cells.ndim != len(field.shape) or any(
         wanted not in (-1, found) for wanted, found in zip(field.shape[1:], cells.shape[1:], strict=True)
@@ -79,6 +89,17 @@ def _array(rows: Any, field: Field) -> np.ndarray:
         raise mismatch(_shape_sentence(cells.shape, field))
     flat = cells.ravel()
     return _typed(flat.tolist(), field, lambda index: _place(index, cells.shape)).reshape(cells.shape)
+
+
+def _plain_table(rows: list[Any], field: Field) -> np.ndarray | None:
+    """Rows that are lists of plain numbers, as many as the model takes; None if they have to be looked at closer."""
+    if len(field.shape) != 2 or set(map(type, rows)) != {list} or len(widths := set(map(len, rows))) != 1:
+        return None
+    width = widths.pop()
+    if field.shape[1] not in (-1, width):
+        return None
+    values = _plain_numbers(list(chain.from_iterable(rows)), field.dtype)
+    return None if values is None else values.reshape(len(rows), width)
 
 
 def _rectangle(rows: list[Any], field: Field) -> np.ndarray:
@@ -117,14 +138,28 @@ def _place(index: int, shape: tuple[int, ...]) -> str:
 def _columns(form: str, rows: Any, signature: Signature) -> Decoded:
     columns = _by_name(form, rows, [field.name for field in signature.inputs])
     _check_names(columns, signature)
-    lengths = {len(values) for values in columns.values()}
+    lengths = set(map(len, columns.values()))
     if len(lengths) > 1:
         raise mismatch("The columns are not all of one length.")
-    batch = {
+    batch: dict[str, np.ndarray] = {}
+    for dtype, fields in groupby(sorted(signature.inputs, key=_dtype), key=_dtype):
+        batch |= _of_one_dtype(columns, dtype, list(fields))
+    return Decoded({field.name: batch[field.name] for field in signature.inputs}, lengths.pop() if lengths else 0)
+
+
+def _dtype(field: Field) -> str:
+    return field.dtype
+
+
+def _of_one_dtype(columns: Mapping[str, list[Any]], dtype: str, fields: list[Field]) -> dict[str, np.ndarray]:
+    """The columns of these fields, which share a dtype: at once if their values are plain numbers."""
+    values = list(chain.from_iterable(columns[field.name] for field in fields))
+    if (plain := _plain_numbers(values, dtype)) is not None:
+        return {field.name: column for field, column in zip(fields, plain.reshape(len(fields), -1), strict=True)}
+    return {
         field.name: _typed(columns[field.name], field, lambda index, name=field.name: f"row {index}, column '{name}'")
-        for field in signature.inputs
+        for field in fields
     }
-    return Decoded(batch, lengths.pop() if lengths else 0)
 
 
 def _by_name(form: str, rows: Any, names: Sequence[str]) -> dict[str, list[Any]]:
@@ -157,23 +192,27 @@ def _split(table: Any) -> tuple[list[str] | None, list[Any]]:
 
 
 def _records(rows: list[Any]) -> dict[str, list[Any]]:
-    names = set(rows[0])
+    names = rows[0].keys()
     for index, row in enumerate(rows):
-        if not isinstance(row, Mapping) or set(row) != names:
+        if not isinstance(row, Mapping) or row.keys() != names:
             raise mismatch(f"Row {index} has other columns than row 0.")
-    return {str(name): [row[name] for row in rows] for name in rows[0]}
+    return {str(name): [row[name] for row in rows] for name in names}
 
 
 def _transpose(rows: list[Any], names: Sequence[str]) -> dict[str, list[Any]]:
+    if set(map(type, rows)) == {list} and set(map(len, rows)) == {len(names)}:
+        return {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
     for index, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(names):
             found = f"{len(row)} values" if isinstance(row, list) else _in_words(row)
             raise mismatch(f"Row {index} has {found}, but there are {len(names)} columns: {_names(names)}.")
-    return {name: [row[position] for row in rows] for position, name in enumerate(names)}
+    return {name: [] for name in names}
 
 
 def _check_names(columns: Mapping[str, Any], signature: Signature) -> None:
     wanted = {field.name for field in signature.inputs}
+    if columns.keys() == wanted:
+        return
     if missing := wanted - columns.keys():
         raise mismatch(f"Missing: {_names(missing)}. The model takes {_names(f.name for f in signature.inputs)}.")
     if unknown := columns.keys() - wanted:
@@ -185,16 +224,31 @@ def _check_names(columns: Mapping[str, Any], signature: Signature) -> None:
 
 def _typed(values: list[Any], field: Field, place: Any) -> np.ndarray:
     """The values as a one-dimensional array of the field's dtype; missing ones as NaN, or None among strings."""
-    kinds = set(map(type, values))
+    if (plain := _plain_numbers(values, field.dtype)) is not None:
+        return plain
     allowed: set[type] = {str} if field.dtype == STRING else set(NUMBERS)
     if field.nullable:
         allowed.add(NONE)
-    if not kinds <= allowed:
+    if not set(map(type, values)) <= allowed:
         index = next(index for index, value in enumerate(values) if type(value) not in allowed)
         raise mismatch(f"The value at {place(index)} is {_in_words(values[index])}, but {_expected(field)}.")
     if field.dtype == STRING:
         return np.fromiter(values, dtype=object, count=len(values))
     return _numbers(values, field, place)
+
+
+def _plain_numbers(values: list[Any], dtype: str) -> np.ndarray | None:
+    """Numbers of the kind that the dtype is for; None if one has to be looked at closer, such as 3.0 for an integer."""
+    code = CODES.get(dtype)
+    if code is None:
+        return None
+    try:
+        packed = struct.pack(f"={len(values)}{code}", *values)
+    except (struct.error, OverflowError):
+        return None
+    if code == "d":
+        return np.frombuffer(packed, np.float64).astype(dtype, copy=False)
+    return np.frombuffer(packed, dtype)
 
 
 def _numbers(values: list[Any], field: Field, place: Any) -> np.ndarray:

@@ -34,9 +34,11 @@ def predict(version: Served, model_name: str, body: Mapping[str, Any], deadline:
 
 def predict_batch(version: Served, batch: Batch, *, probabilities: bool, deadline: float) -> Prediction:
     """The prediction of a batch that fits the version's signature, over this machine's pool."""
-    with faults_as_errors():
+    try:
         runner = model_pool().get_or_set(version.pool_key, version.load_request, deadline_s=_left(deadline))
         return runner.predict(batch, probabilities=probabilities, deadline_s=_left(deadline))
+    except faults.RuntimeFault as fault:
+        raise error_of(fault) from fault
 
 
 def deadline_of(body: Mapping[str, Any], longest_s: float) -> float:

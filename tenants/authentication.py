@@ -113,7 +113,7 @@ def _by_token(header: str, tenant: Tenant | None) -> Caller:
     known = _known(digest(secret)) if secret else None
     if known is None or not known.is_usable() or not known.opens(tenant):
         raise Unauthenticated(NOT_VALID)
-    uses.note_token(known.token.pk)
+    uses.note_token(known.token_id)
     return known.caller
 
 
@@ -121,13 +121,15 @@ def _by_token(header: str, tenant: Tenant | None) -> Caller:
 class KnownToken:
     """A token as it is remembered, usable or not, with the caller that it makes.
 
-    ends_at: seconds since the epoch. listed: the tenants that an operator's token lists.
+    ends_at: seconds since the epoch. tenant_id: None for an operator's, which lists tenants, or opens all (None).
     """
 
-    token: ApiToken
+    token_id: UUID
     caller: Caller
+    is_revoked: bool
     ends_at: float
-    listed: frozenset[UUID]
+    tenant_id: UUID | None
+    listed: frozenset[UUID] | None
 
     @classmethod
     def of(cls, token: ApiToken) -> "KnownToken":
@@ -136,27 +138,29 @@ class KnownToken:
         prefix = "operator" if token.is_operator else "token"
         listed = token.tenants.order_by().values_list("pk", flat=True) if token.is_operator else ()
         return cls(
-            token=token,
+            token_id=token.pk,
             caller=Caller(name=f"{prefix}:{token.name}", scopes=scopes, is_operator=token.is_operator, token=token),
+            is_revoked=token.revoked_at is not None,
             ends_at=token.expires_at.timestamp() if token.expires_at else math.inf,
-            listed=frozenset(listed),
+            tenant_id=token.tenant_id,
+            listed=None if token.all_tenants else frozenset(listed),
         )
 
     def is_usable(self) -> bool:
         """Whether it is neither revoked nor expired."""
-        return self.token.revoked_at is None and time.time() < self.ends_at
+        return not self.is_revoked and time.time() < self.ends_at
 
     def opens(self, tenant: Tenant | None) -> bool:
         """Whether it works below this tenant's address, or on the operator's surface."""
-        if tenant is None or not self.token.is_operator:
-            return bool(self.token.tenant_id == (tenant and tenant.pk))
-        return self.token.all_tenants or tenant.pk in self.listed
+        if self.tenant_id is not None:
+            return tenant is not None and self.tenant_id == tenant.pk
+        return tenant is None or self.listed is None or tenant.pk in self.listed
 
 
 TOKENS: Table[str, KnownToken] = Table(
     "token",
-    tag_of=lambda _, known: str(known.token.pk),
-    weigh=lambda known: 1 + len(known.listed) // 10,
+    tag_of=lambda _, known: str(known.token_id),
+    weigh=lambda known: 1 + len(known.listed or ()) // 10,
     most=20_000,
     most_absent=10_000,
 )

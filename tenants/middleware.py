@@ -9,11 +9,12 @@ from django.utils.module_loading import import_string
 
 from common.errors import Throttled
 from common.http import MLFLOW, OPEN_INFERENCE, error_response, is_api
+from common.requests import current_tenant_id
 from common.seats import Seats
 from tenants.addressing import ENVIRON_KEY, TENANT_ID
 from tenants.authentication import unauthenticated
 from tenants.models import Tenant, TenantState
-from tenants.scope import connection, tenant_scope
+from tenants.scope import own, tenant_scope
 from tenants.tables import Table
 
 COUNTED = ("/api/", OPEN_INFERENCE, MLFLOW)
@@ -37,7 +38,8 @@ class TenantMiddleware:
         self.tenant_urls = import_string("tenantry.urls.TENANT_SURFACE")
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        connection.set_schema_to_public()
+        if own.connection.schema_name != settings.PUBLIC_SCHEMA_NAME:
+            own.connection.set_schema_to_public()
         try:
             tenant = None if request.path in ABOUT_THE_PROCESS else tenant_of(request)
         except Tenant.DoesNotExist:
@@ -48,15 +50,25 @@ class TenantMiddleware:
         request.urlconf = self.tenant_urls
         if not request.path_info.startswith(COUNTED):
             return self._answer_in_scope(request, tenant)
-        with IN_FLIGHT.seat(tenant.uuid.hex, most_each=settings.TENANT_REQUESTS_IN_FLIGHT) as is_seated:
-            return self._answer_in_scope(request, tenant) if is_seated else error_response(_too_many(), request)
+        return self._answer_counted(request, tenant)
+
+    def _answer_counted(self, request: HttpRequest, tenant: Tenant) -> HttpResponse:
+        whose = tenant.schema_name
+        if not IN_FLIGHT.take(whose, settings.TENANT_REQUESTS_IN_FLIGHT):
+            return error_response(_too_many(), request)
+        try:
+            return self._answer_in_scope(request, tenant)
+        finally:
+            IN_FLIGHT.give_back(whose)
 
     def _answer_in_scope(self, request: HttpRequest, tenant: Tenant) -> HttpResponse:
+        own.connection.set_tenant(tenant)
+        named = current_tenant_id.set(tenant.tenant_id)
         try:
-            with tenant_scope(tenant):
-                response = self.get_response(request)
+            response = self.get_response(request)
         finally:
-            connection.set_schema_to_public()  # whatever scope a view has left open
+            current_tenant_id.reset(named)
+            own.connection.set_schema_to_public()  # whatever scope a view has left open
         if isinstance(response, StreamingHttpResponse):
             response.streaming_content = chunks_in_scope(tenant, iter(response))
         return response

@@ -15,6 +15,8 @@ import psycopg2
 import psycopg2.extensions as driver
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from tenants.scope import own
+
 log = logging.getLogger(__name__)
 
 CHANNEL = "tenantry_changed"
@@ -32,13 +34,6 @@ class Subscriber(Protocol):
     def begin_in_fork(self) -> None: ...
 
 
-class _Own(threading.local):
-    """The calling thread's connection; Django's proxy to it costs more than all else that a warm lookup does."""
-
-    def __init__(self) -> None:
-        self.connection = connections[DEFAULT_DB_ALIAS]
-
-
 def _as_django_connects() -> Mapping[str, Any]:
     parameters: Mapping[str, Any] = connections[DEFAULT_DB_ALIAS].get_connection_params()
     return parameters
@@ -53,7 +48,6 @@ class Listener:
     def __init__(self, parameters: Callable[[], Mapping[str, Any]] = _as_django_connects) -> None:
         self._parameters = parameters
         self._subscribers: defaultdict[str, list[Subscriber]] = defaultdict(list)
-        self._own = _Own()
         self._abandoned: list[object] = []
         self._connection: Any = None
         self._begin()
@@ -73,14 +67,13 @@ class Listener:
         """Whether every change was heard that was committed longer than `LEASE_S` ago, and this thread is in no
         transaction, which sees changes that nobody has heard of."""
         if time.monotonic() < self._believable_until:
-            return not self._own.connection.in_atomic_block
+            return not own.connection.in_atomic_block
         self._ensure_started()
         return False
 
     def begin_in_fork(self) -> None:
         """Start anew in a forked child. The parent goes on using its connection: to close it here would end it."""
         self._abandoned.append(self._connection)
-        self._own = _Own()
         self._begin()
         for subscriber in self._each():
             subscriber.begin_in_fork()

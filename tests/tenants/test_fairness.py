@@ -71,7 +71,7 @@ def test_a_tenants_requests_in_flight_are_bounded_before_the_body_is_read(
 ) -> None:
     settings.TENANT_REQUESTS_IN_FLIGHT = 2
     client = client_of(acme)
-    seats = [middleware.IN_FLIGHT.seat(acme.uuid.hex, most_each=2) for _ in range(2)]
+    seats = [middleware.IN_FLIGHT.seat(acme.schema_name, most_each=2) for _ in range(2)]
     for seat in seats:
         seat.__enter__()
     try:
