@@ -1,7 +1,10 @@
 """The Open Inference Protocol: its datatypes alone, then every call of the real tritonclient over real HTTP."""
 
+import contextlib
 import gzip
 import json
+import random
+import time
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +17,8 @@ import tritonclient.http as triton
 from common.errors import Malformed, PlatformError, TooLarge, UnsupportedMedia
 from inference.open_inference import datatypes
 from inference.open_inference import requests as infer_requests
+from tenants.tables import listener
+from tests.clients import TenantClient
 from tests.inference.conftest import by_plan, fitted, registered
 from tests.inference.serving import served
 
@@ -139,6 +144,29 @@ def test_a_body_is_decompressed_if_it_is_compressed_whatever_the_header_says():
         infer_requests.decompressed(gzip.compress(bytes(10_000_000)), "gzip", 1000)
     with pytest.raises(Malformed):
         infer_requests.decompressed(gzip.compress(plain)[:-9], "gzip", 1000)
+
+
+def test_no_change_of_a_body_breaks_the_reader():
+    """Whatever bytes come: they are read, or refused as malformed."""
+    head = body_of(
+        {"name": "x", "shape": [2, 1], "datatype": "BYTES", "parameters": {"binary_data_size": 10}},
+        {"name": "y", "shape": [2], "datatype": "FP32", "data": [1, 2]},
+        {"name": "z", "shape": [2], "datatype": "BOOL", "parameters": {"binary_data_size": 2}},
+        id="1",
+        outputs=[{"name": "p", "parameters": {"binary_data": True}}],
+    )
+    whole = head + b"\x01\0\0\0a\x01\0\0\0b" + b"\x01\0"
+    infer_requests.read(whole, str(len(head)))
+    chance = random.Random(7)
+    for _ in range(3_000):
+        body = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            at = chance.randrange(len(body))
+            body[at : at + chance.choice((0, 1, 1, 1, 9))] = chance.choice(
+                (b"", b"\xff", b"9", b"[", b'"', b"-", b"\0")
+            )
+        with contextlib.suppress(PlatformError):
+            infer_requests.read(bytes(body), str(len(head) + chance.randint(-2, 2)))
 
 
 # --- the real client -------------------------------------------------------------------------------------------------
@@ -376,6 +404,24 @@ def test_an_unknown_tenant_answers_as_a_known_one(server):
     unknown = requests.get(f"http://{server.address}/t/nobody-here/v2", timeout=10)
     assert (known.status_code, unknown.status_code) == (401, 401)
     assert known.json() == unknown.json()
+
+
+def test_a_warm_request_asks_the_database_nothing(tenant, django_assert_num_queries):
+    client, name = TenantClient(tenant.tenant.base_path, tenant.token), input_of(tenant)
+    rows = {"name": name, "shape": [2, 4], "datatype": "FP64", "data": ROWS.tolist()}
+    asked = [("v2/models/churn/infer", {"inputs": [rows]}), ("models/churn/invocations", {"instances": ROWS.tolist()})]
+    deadline = time.monotonic() + 20
+    while not listener.is_believable():
+        assert time.monotonic() < deadline, "changes are not heard"
+        time.sleep(0.01)
+    for path, body in asked:
+        assert client.post_json(path, body).status_code == 200
+        with django_assert_num_queries(0):
+            assert client.post_json(path, body).status_code == 200
+
+
+def input_of(tenant):
+    return TenantClient(tenant.tenant.base_path, tenant.token).get("v2/models/churn").json()["inputs"][0]["name"]
 
 
 def test_scopes_hold(tenant, client_for):
