@@ -14,9 +14,10 @@ if (granian := multiprocessing.parent_process()) and granian.pid:
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tenantry.settings")
 application_in_django = get_wsgi_application()
 
-from inference import preloading  # noqa: E402  (apps must be loaded first)
+from inference import preloading, warming  # noqa: E402  (apps must be loaded first)
 from inference.shortcut import Shortcut  # noqa: E402
 from tenants.addressing import TenantPaths  # noqa: E402
 
 application = TenantPaths(Shortcut(application_in_django))
 preloading.start()
+warming.start()
