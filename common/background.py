@@ -38,14 +38,17 @@ class Background:
                 self._pid = os.getpid()
 
     def _run(self, asked: threading.Event) -> None:
+        is_failing = False
         while asked.wait() and self._pid:
             time.sleep(self._after_s)
             asked.clear()
             try:
                 self._work()
+                is_failing = False
             except Exception:  # whatever it was, the next try may have better luck
-                if self._pid:
+                if not is_failing and self._pid:
                     log.warning("background_work_failed", extra={"work": self._name}, exc_info=True)
+                is_failing = True
                 asked.set()
 
     def _finish(self, pid: int) -> None:

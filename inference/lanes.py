@@ -6,8 +6,11 @@ from typing import Any
 
 from django.conf import settings
 
+from common.errors import PlatformError
+from common.http import status_of
 from inference import predictions, shadow
 from inference.costs import costs
+from inference.counting import OK, Series, counts
 from inference.decoding import Decoded, decode
 from inference.queued.outbox import Destination, outbox
 from inference.queued.queues import queue_of
@@ -17,6 +20,7 @@ from runtimes.protocol import Prediction
 from tenants.scope import current_tenant
 
 DIRECT, QUEUE, AUTO = "direct", "queue", "auto"
+BROKEN = 500
 
 
 def answer(route: Route, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
@@ -41,13 +45,32 @@ def predict(route: Route, decoded: Decoded, *, probabilities: bool, deadline: fl
         return _predict(route, decoded, probabilities=probabilities, deadline=deadline)
     started = time.monotonic()
     prediction = _predict(route, decoded, probabilities=probabilities, deadline=deadline)
-    shadow.watch(route, decoded, prediction, time.monotonic() - started, _predict)
+    shadow.watch(route, decoded, prediction, time.monotonic() - started, _predict_uncounted)
     return prediction
 
 
+def _predict_uncounted(route: Route, decoded: Decoded, *, probabilities: bool, deadline: float) -> Prediction:
+    """For a shadow, whose requests nobody has made."""
+    ask = _queued if lane_of(route, decoded) == QUEUE else _direct
+    return ask(route, decoded, probabilities=probabilities, deadline=deadline)
+
+
 def _predict(route: Route, decoded: Decoded, *, probabilities: bool, deadline: float) -> Prediction:
-    if lane_of(route, decoded) == QUEUE:
-        return _queued(route, decoded, probabilities=probabilities, deadline=deadline)
+    lane, started, status = lane_of(route, decoded), time.monotonic(), BROKEN
+    ask = _queued if lane == QUEUE else _direct
+    try:
+        prediction = ask(route, decoded, probabilities=probabilities, deadline=deadline)
+        status = OK
+    except PlatformError as error:
+        status = status_of(error)
+        raise
+    finally:
+        series = Series(current_tenant().schema_name, route.model_name, lane, status)
+        counts.note(series, decoded.row_count, time.monotonic() - started)
+    return prediction
+
+
+def _direct(route: Route, decoded: Decoded, *, probabilities: bool, deadline: float) -> Prediction:
     started = time.monotonic()
     prediction = predictions.predict_batch(route.version, decoded.batch, probabilities=probabilities, deadline=deadline)
     costs().note(route.version.pk, time.monotonic() - started)

@@ -30,7 +30,8 @@ View = Callable[..., HttpResponse]
 PATHS: Sequence[tuple[re.Pattern[str], View]] = (
     (re.compile(r"/api/v1/models/(?P<name>[^/]+)/predict"), api.predict),
     (re.compile(r"/api/v1/predict"), api.predict),
-    (re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer"), open_inference.infer),
+    (re.compile(r"/v2/models/(?P<name>[^/]+)/infer"), open_inference.infer),
+    (re.compile(r"/v2/models/(?P<name>[^/]+)/versions/(?P<version>[^/]+)/infer"), open_inference.infer),
     (re.compile(r"/models/(?P<name>[^/]+)/invocations"), mlflow_scoring.invocations),
 )
 

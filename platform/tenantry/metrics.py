@@ -1,8 +1,8 @@
 """What Prometheus is told, for operators: the numbers name tenants.
 
-Tenants and jobs are counted in the database at each scrape, so that they are right whichever of the web processes
-answers and however many there are. `process_*` are those of the process that answers. `manage.py serve_metrics` serves
-the same on a listen address of its own.
+Tenants and jobs are counted in the database at each scrape, predictions in Valkey (`inference.counting`), so that they
+are right whichever of the web processes answers and however many there are. `process_*` are those of the process that
+answers. `manage.py serve_metrics` serves the same on a listen address of its own.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from common.errors import Denied
+from inference.counting import PredictionsCollector
 from tenants.authentication import caller_of
 from tenants.models import Job, JobState, Tenant
 from tenants.permissions import IsOperator
@@ -56,6 +57,7 @@ def _registry() -> CollectorRegistry:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(DatabaseCollector())
+    registry.register(PredictionsCollector())
     return registry
 
 

@@ -21,6 +21,7 @@ from tenants.tables import listener
 from tests.furnished import Furnished
 
 ROWS = [[2.0, 0, 0, 0], [-2.0, 0, 0, 0]]
+TENSORS = {"inputs": [{"name": "input", "shape": [2, 4], "datatype": "FP64", "data": ROWS}]}
 PREDICT = "api/v1/models/churn/predict"
 UNALIKE = ("id", "request_id")  # of each answer its own
 # Headers from middlewares that an early refusal does not come by on the ordinary way.
@@ -119,13 +120,21 @@ def test_a_warm_prediction_asks_neither_postgresql_nor_valkey(short: Web) -> Non
     assert (len(captured), asked) == (0, 0)
 
 
-@pytest.mark.parametrize("selector", [{"version": 1}, {"alias": "champion"}], ids=["version", "alias"])
-def test_a_warm_prediction_by_a_named_version_asks_nobody_either(short: Web, selector: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param(PREDICT, {"instances": ROWS, "version": 1}, id="version"),
+        pytest.param(PREDICT, {"instances": ROWS, "alias": "champion"}, id="alias"),
+        pytest.param("api/v1/predict", {"instances": ROWS}, id="default model"),
+        pytest.param("v2/models/churn/infer", TENSORS, id="Open Inference"),
+        pytest.param("models/churn/invocations", {"inputs": ROWS}, id="MLflow"),
+    ],
+)
+def test_no_other_warm_prediction_asks_postgresql_either(short: Web, path: str, body: Any) -> None:
     warm(short)
-    body = {"instances": ROWS, **selector}
-    short.post(PREDICT, body)
+    short.post(path, body)
     with CaptureQueriesContext(connection) as captured:
-        assert short.post(PREDICT, body)[0] == "200 OK"
+        assert short.post(path, body)[0] == "200 OK"
     assert len(captured) == 0
 
 
@@ -140,6 +149,11 @@ def test_a_warm_prediction_leaves_no_tenant_on_the_connection(short: Web) -> Non
         pytest.param(PREDICT, {"instances": ROWS}, {}, id="a prediction"),
         pytest.param(PREDICT, {"instances": ROWS, "probabilities": True}, {}, id="probabilities"),
         pytest.param("api/v1/predict", {"instances": ROWS}, {}, id="the default model"),
+        pytest.param("v2/models/churn/infer", TENSORS, {}, id="Open Inference"),
+        pytest.param("v2/models/churn/versions/1/infer", TENSORS, {}, id="Open Inference by version"),
+        pytest.param("v2/models/churn/infer", {}, {}, id="Open Inference without inputs"),
+        pytest.param("models/churn/invocations", {"inputs": ROWS}, {}, id="MLflow"),
+        pytest.param("models/nobody/invocations", {"inputs": ROWS}, {}, id="MLflow and no such model"),
         pytest.param(PREDICT, {"instances": ROWS}, {"wsgi.url_scheme": "https"}, id="https"),
         pytest.param(PREDICT, {"instances": ROWS}, {"HTTP_X_REQUEST_ID": "!"}, id="no sane request id"),
         pytest.param(PREDICT, {"instances": [[1]]}, {}, id="rows that do not fit"),
@@ -182,7 +196,7 @@ def test_a_bug_is_told_as_everywhere(
     short: Web, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     warm(short)
-    monkeypatch.setattr("inference.lanes.answer", lambda *_: 1 / 0)
+    monkeypatch.setattr("inference.lanes.predict", lambda *_, **__: 1 / 0)
     with caplog.at_level(logging.ERROR, "django.request"):
         status, headers, content = short.post(PREDICT, {"instances": ROWS})
     assert status == "500 Internal Server Error"
@@ -194,7 +208,8 @@ def test_a_bug_is_told_as_everywhere(
 def test_refusals_are_logged_as_everywhere(short: Web, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "django.request"):
         short.post(PREDICT, {"instances": [[1]]})
-    assert [record.getMessage() for record in caplog.records] == [f"Unprocessable Entity: /t/furnished/{PREDICT}"]
+    said = [record.getMessage() for record in caplog.records if record.name == "django.request"]
+    assert said == [f"Unprocessable Entity: /t/furnished/{PREDICT}"]
 
 
 def test_many_at_once_get_their_own_answers(short: Web) -> None:
