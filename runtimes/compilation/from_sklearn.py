@@ -45,12 +45,21 @@ def convert(
     Raises:
         NotCompilable: something in it has no conversion.
     """
+    if _reads_text(model):
+        raise NotCompilable("ONNX takes sentences apart otherwise than scikit-learn does")
     has_probabilities = bool(labels) and hasattr(model, "predict_proba")
     inputs, dtypes = _inputs(signature, feed, precision)
     graph = _converted(model, inputs, _options(labels, has_probabilities=has_probabilities))
     _keep_outputs(graph, 2 if has_probabilities else 1, labels)
     output = signature.outputs[0].name if signature.outputs else PREDICTION
     return graph, Plan(feed, dtypes, (output,), labels, has_probabilities)
+
+
+def _reads_text(model: Any) -> bool:
+    """Whether a vectorizer of text is among the model's steps."""
+    steps = [step for _, step in getattr(model, "steps", [])]
+    transformers = [part[1] for part in getattr(model, "transformers_", [])]
+    return hasattr(model, "vocabulary_") or any(_reads_text(part) for part in (*steps, *transformers))
 
 
 def _have_convertible_settings(model: Any) -> None:

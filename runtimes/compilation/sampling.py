@@ -22,11 +22,10 @@ TOKENS = 2  # of integers without known values: an embedding may have no more
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of one kind. is_refusable: whether the original may well refuse them."""
+    """Rows of one kind, which the original may well refuse."""
 
     kind: str
     batch: Batch
-    is_refusable: bool = False
 
 
 class Sampler:
@@ -136,7 +135,7 @@ class Sampler:
             if field.dtype == STRING:
                 batch = self._batch(self._table(self._near_known, len(WORDS)))
                 assert isinstance(batch, dict)
-                yield Sample("unseen words", {**batch, field.name: np.array(WORDS, dtype=object)}, is_refusable=True)
+                yield Sample("unseen words", {**batch, field.name: np.array(WORDS, dtype=object)})
 
     def _at_thresholds(self) -> Iterator[Sample]:
         """Rows that reach a split of a tree and lie on its threshold, or one step beside it."""

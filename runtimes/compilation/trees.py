@@ -10,12 +10,13 @@ of the trees, so that the label is the label. ONNX Runtime rounds a sum to float
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, numpy_helper
 from skl2onnx.common.utils_classifier import get_label_classes
+from sklearn.ensemble._iforest import _average_path_length
 
 from runtimes.compilation.attempts import NotCompilable
 from runtimes.compilation.graph import CLASSIFIER_OPTIONS, ML, Graph, register
@@ -258,6 +259,31 @@ def _histogram_sums(graph: Graph) -> tuple[str, int]:
     return graph.cast(ensemble(graph, trees, width, base=base)[0]), width
 
 
+def isolation_forest(graph: Graph) -> None:
+    """An inlier (1) where the mean path is as long as the forest's offset asks for, an outlier (-1) where it is not.
+
+    The path's length that the offset stands for is what the sum begins with: its sign is exact, whatever the rounding.
+    """
+    model = graph.model
+    scale = len(model.estimators_) * float(_average_path_length([model._max_samples])[0])
+    asked = -scale * np.log2(-model.offset_)
+    members = zip(model.estimators_, model.estimators_features_, strict=True)
+    trees = [(_path_tree(one.tree_, features), 0) for one, features in members]
+    surplus = graph.cast(ensemble(graph, trees, 1, base=[-asked])[0])
+    is_inlier = graph.cast(graph.node("GreaterOrEqual", [surplus, graph.constant(0)]), TensorProto.INT64)
+    doubled = graph.node("Mul", [is_inlier, graph.constant(2, np.int64)])
+    graph.give(0, graph.node("Sub", [doubled, graph.constant(1, np.int64)]))
+    graph.give(1, surplus)
+
+
+def _path_tree(tree: Any, features: np.ndarray) -> Tree:
+    """A tree whose leaves give the length of the path to them, and on from there as if the tree had gone on."""
+    lengths = np.asarray(tree.compute_node_depths(), dtype=np.float64)
+    values = lengths + _average_path_length(tree.n_node_samples) - 1
+    plain = plain_tree(tree, values.reshape(-1, 1))
+    return replace(plain, feature=np.where(plain.is_leaf, 0, np.asarray(features)[plain.feature]))
+
+
 def _two_shares(graph: Graph, raw: str) -> str:
     second = graph.node("Sigmoid", raw)
     return graph.node("Concat", [graph.node("Sub", [graph.constant(1), second]), second], axis=1)
@@ -284,3 +310,4 @@ register(["GradientBoostingClassifier"], gradient_boosting_classifier, options=C
 register(["GradientBoostingRegressor"], gradient_boosting_regressor)
 register(["HistGradientBoostingClassifier"], histogram_classifier, options=CLASSIFIER_OPTIONS)
 register(["HistGradientBoostingRegressor"], histogram_regressor)
+register(["IsolationForest"], isolation_forest, options={"score_samples": [True, False]})
