@@ -16,6 +16,8 @@ PADDING = bytes(ALIGNMENT)
 MISSING = -1  # the length that stands for None
 TENSOR_NAME = ""
 MAX_NAME_CHARS = 1_000
+MAX_VALUES = 1 << 30
+MAX_REPLY_VALUES, MAX_STRINGS = 1 << 25, 1 << 21  # of an array in a reply: a byte of it is many as JSON or as objects
 COPIED_BYTES = 4096
 
 DTYPES = {name: np.dtype(name).newbyteorder("<") for name in NUMERIC_DTYPES}
@@ -181,6 +183,10 @@ def _checked(entry: object, rows: int | None) -> tuple[str, str, tuple[int, ...]
         raise ProtocolFault("A frame holds an array of a dtype that is not allowed.")
     if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < 2**31 for n in [*shape, 0]):
         raise ProtocolFault("A frame holds an array of an impossible shape.")
+    # rows of nothing count as well: (1, 2**31, 0) has no value, and is lists without end as JSON
+    values = math.prod([max(n, 1) for n in shape])
+    if values > (MAX_VALUES if rows is None else MAX_STRINGS if dtype == STRING else MAX_REPLY_VALUES):
+        raise ProtocolFault("A frame holds an array of too many values.")
     if type(size) is not int or size < 0 or (rows is not None and shape[:1] != [rows]):
         raise ProtocolFault("A frame holds an array of the wrong length.")
     return name, dtype, tuple(shape), size

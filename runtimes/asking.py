@@ -35,6 +35,7 @@ from runtimes.signature import Batch
 TOGETHER_BYTES = 48 << 10  # of requests that are sent before an answer is read: what a socket takes without a reader
 NO_ID = bytes(ID.size)
 MAX_OUTPUTS = 256
+HEADER_BYTES = 1 << 19  # each byte may be an empty list, which is fifty in memory
 MAX_HEADS = 64
 PROBABILITIES = "probabilities"
 TICK_SECONDS = 0.25
@@ -101,7 +102,7 @@ class RunnerConnection:
             self._sock = addresses.connect(addresses.path_of(way.path), timeout_s)
         except OSError as error:
             raise EndOfStream from error
-        self._connection = Connection(self._sock.fileno(), Caps(body_bytes=way.limits.reply_bytes))
+        self._connection = Connection(self._sock.fileno(), Caps(HEADER_BYTES, way.limits.reply_bytes))
         self._block_by_ticks()
         self._ids = itertools.count(FIRST_ID)
         self._heads: dict[Hashable, Head] = {}

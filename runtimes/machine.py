@@ -156,10 +156,19 @@ class Machine:
         return _usage(ending, peak_bytes, fault) | {"libraries": held.get(job.library_set, {}), "library_sets": held}
 
     def mourn(self, key: str, generation: int) -> None:
-        """Give a runner that a client lost a moment to be gone: its sockets close before its process has ended."""
+        """Give a runner that a client lost a moment to be gone: its sockets close before its process has ended.
+
+        One that lives on and has closed its listener is ended: nobody could ever ask it again.
+        """
         resident = self.pool.runner(key, generation)
-        if resident is not None:
-            resident.child.wait(LOST_SECONDS)
+        if resident is None or resident.child.wait(LOST_SECONDS):
+            return
+        try:
+            addresses.connect(Path(resident.path), LOST_SECONDS).close()
+        except ConnectionRefusedError:
+            self.judge(key, generation, is_protocol_fault=True, waited_seconds=0.0)
+        except OSError:
+            pass  # many wait for it
 
     def judge(self, key: str, generation: int, *, is_protocol_fault: bool, waited_seconds: float) -> None:
         """Act on a client's complaint: a liar is ended at once, a runner when it answers nobody for a call's time."""

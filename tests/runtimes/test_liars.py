@@ -33,6 +33,11 @@ def forge(header, body=b"", claimed=None):
                 os.write(fd, data)
         except OSError:
             pass
+def drip(fd):
+    try:
+        os.write(fd, b"\\1")
+    except OSError:
+        pass
 """
 
 
@@ -60,6 +65,42 @@ LIES = {
     "a header that is no map": "forge([1, 2])",
     "a header of garbage": "[os.write(fd, b'\\xc1' * 64) for fd in range(6, 7)]",
     "a header with an extension type": 'forge({"id": msgpack.ExtType(5, b"x"), "ok": True})',
+    "an id that is no number": claim("prediction", "int64", [3], 24).replace('"id": first', '"id": float("nan")'),
+    "an id that is text": claim("prediction", "int64", [3], 24).replace('"id": first', '"id": str(first)'),
+    "the next question's id": claim("prediction", "int64", [3], 24).replace('"id": first', '"id": first + 1'),
+    "an answer that is neither good nor bad": 'forge({"id": first, "ok": "yes", "outputs": []})',
+    "a good answer that is a number": 'forge({"id": first, "ok": 1, "outputs": []})',
+    "a negative size": claim("prediction", "int64", [3], -24),
+    "a negative shape": claim("prediction", "int64", [3, -1], 24),
+    "a shape of fractions": claim("prediction", "int64", [3.0], 24),
+    "a shape of truth": claim("prediction", "bool", [3, True], 3),
+    "a shape that is no list": claim("prediction", "int64", "3", 24),
+    "a shape without rows": claim("prediction", "int64", [], 8),
+    "a shape of many dimensions": claim("prediction", "int64", [3] + [1] * 60, 24),
+    "a shape that overflows": claim("prediction", "int64", [3, 0, *[2**31 - 1] * 5], 0, body="b''"),
+    "a shape of nothing that overflows": claim("prediction", "float64", [3, *[2**31 - 1] * 7, 0], 0, body="b''"),
+    "rows of nothing without end": claim("prediction", "int8", [3, 2**31 - 1, 0], 0, body="b''"),
+    "a size that is a fraction": claim("prediction", "int64", [3], 24.0),
+    "a size beyond every number": claim("prediction", "int64", [3], 2**63),
+    "strings without end": claim("prediction", "string", [3, 2**30], 32),
+    "a complex dtype": claim("prediction", "complex128", [3], 48, body="bytes(48)"),
+    "a dtype of dates": claim("prediction", "datetime64[ns]", [3], 24),
+    "a dtype that is a list": claim("prediction", ["int64"], [3], 24),
+    "a name that is a number": claim(7, "int64", [3], 24),
+    "a name without end": claim("x" * 100_000, "int64", [3], 24),
+    "an output that is short": 'forge({"id": first, "ok": True, "outputs": [["prediction"]]}, bytes(32))',
+    "an output that is a map": 'forge({"id": first, "ok": True, "outputs": [{"name": "prediction"}]}, bytes(32))',
+    "outputs that are a map": 'forge({"id": first, "ok": True, "outputs": {"prediction": 1}}, bytes(32))',
+    "two outputs of one name": 'forge({"id": first, "ok": True, "outputs": [["a", "int8", [3], 3]] * 2}, bytes(32))',
+    "a thousand outputs": 'forge({"id": first, "ok": True, "outputs": [[str(n), "bool", [3], 3] for n in range(999)]}, '
+    "bytes(16000))",
+    "a header that is deep": "os.write(6, struct.pack('<IIQ', 1, 4000, 0) + b'\\x91' * 4000)",
+    "a header of empty lists": "forge({'id': [[]] * 100_000})",
+    "a header with a key that is no text": "forge({7: 1, 'id': first})",
+    "another version of the protocol": "os.write(6, struct.pack('<IIQ', 99, 0, 0))",
+    "an error without a text": 'forge({"id": first, "ok": False})',
+    "an error that it may not claim": 'forge({"id": first, "ok": False, "fault": {"kind": "ConfinementUnavailable"}})',
+    "a rejection": 'forge({"id": first, "ok": False, "fault": {"kind": "ArtifactRejected", "code": "x"}})',
 }
 
 
@@ -94,6 +135,10 @@ def test_a_lie_is_a_protocol_fault_and_ends_the_runner(
     ("name", "code"),
     {
         "a hung model": "while True: pass",
+        "a header that is not all there": FORGE
+        + "os.write(6, struct.pack('<IIQ', 1, 100, 0)); os.close(6); time.sleep(60)",
+        "a connection that is closed": "import time; os.close(6); time.sleep(60)",
+        "a drip of one byte": FORGE + "while True: [drip(fd) for fd in range(6, 9)]; time.sleep(0.3)",
         "a sleeping model": "import time; time.sleep(600)",
         "a slow drip": FORGE + "forge({'id': first, 'ok': True}, claimed=1000)\nwhile True: forge({}); time.sleep(0.1)",
     }.items(),
@@ -104,7 +149,7 @@ def test_a_model_that_does_not_answer_is_ended(
     runner = hostile(client, load_request, code, name)
     started = time.monotonic()
 
-    with pytest.raises((DeadlineExceeded, ProtocolFault)):
+    with pytest.raises((DeadlineExceeded, ProtocolFault, RunnerDied)):
         runner.predict(ROWS, deadline_s=0.6)
 
     assert time.monotonic() - started < 2
@@ -142,6 +187,22 @@ def test_a_model_that_kills_its_runner_is_told_after_one_more_try(
         runner.predict(ROWS, deadline_s=10)
 
 
+def test_a_model_that_closes_its_listener_is_loaded_anew(
+    client: HostClient, neighbour: Runner, load_request: Load
+) -> None:
+    runner = hostile(client, load_request, "import time; os.close(5); os.close(6); time.sleep(60)", "closes")
+    first = generation_of(client, "closes")
+
+    with pytest.raises((RunnerDied, DeadlineExceeded)):
+        runner.predict(ROWS, deadline_s=5)
+
+    assert generation_of(client, "closes") != first
+
+
+def generation_of(client: HostClient, key: str) -> object:
+    return next((runner["generation"] for runner in client.stats().runners if runner["key"] == key), None)
+
+
 def test_memory_taken_in_a_prediction_is_the_models_error(
     client: HostClient, neighbour: Runner, load_request: Load
 ) -> None:
@@ -167,7 +228,7 @@ def test_a_runner_that_works_while_nobody_asks_is_ended(client: HostClient, load
     kills = client.stats().kills
 
     assert hosts.eventually(lambda: not client.resident("miner"), seconds=20)
-    assert client.stats().kills == kills + 1
+    assert hosts.eventually(lambda: client.stats().kills == kills + 1)
 
 
 def test_an_unknown_type_of_output_becomes_text(client: HostClient, load_request: Load) -> None:
