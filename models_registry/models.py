@@ -174,7 +174,8 @@ class ModelVersion(models.Model):
     metrics_reported: as its uploader gave them. metrics_measured: by runs on this platform.
     signature: `runtimes.signature.Signature` as JSON; null until inspected.
     metadata: what its uploader declared beside the files (labels, architecture, library_set, input_example).
-    inspection: what inspection found (made_with, libraries, type_name, warnings, memory_bytes, load_seconds).
+    inspection: what inspection found (made_with, libraries, type_name, warnings, memory_bytes, load_seconds,
+        scan).
     compilation: whether it was compiled to ONNX, and how that compares (`runtimes.compilation.requesting.Compilation`).
     compiled_bundle: the compiled form, which serves; the original stays what is downloaded.
     measured_on: the dataset of the measured metrics, as `{"dataset": name, "digest": hex}`; empty where none was named.

@@ -26,6 +26,7 @@ import msgpack
 
 from runtimes import runner, sandbox, seccomp
 from runtimes.errors import ConfinementUnavailable, RuntimeFault, describe, to_message
+from runtimes.exercise import exercise
 from runtimes.messages import Connection, EndOfStream
 
 MESSAGE_BYTES = 1 << 16
@@ -43,7 +44,7 @@ PRELOAD: Mapping[str, tuple[str, ...]] = {
         "sklearn.decomposition", "sklearn.feature_selection", "sklearn.feature_extraction.text", "sklearn.metrics",
         "sklearn.model_selection", "sklearn.calibration", "onnx", "onnx.checker", "onnxruntime",
         "runtimes.formats.scikit_learn", "runtimes.formats.onnx_graph", "runtimes.formats.skops_file",
-        "runtimes.fitting",
+        "runtimes.fitting", "picklescan.scanner",
     ),
     "torch": (
         "numpy.random", "torch", "torch.nn", "torch.jit", "runtimes.formats.pytorch", "runtimes.formats.torch_export",
@@ -70,6 +71,7 @@ def main(library_set: str, fd: int) -> None:
     except Exception as error:
         channel.send(msgpack.packb({"broken": describe(error)}))
         os._exit(1)
+    exercise()
     _prepare_confinement()
     gc.collect()
     gc.freeze()  # what is loaded now stays shared with every child: the collector never writes into it

@@ -122,6 +122,7 @@ def inspection_part(version: ModelVersion) -> Part:
             "Loads in": _seconds(found.get("load_seconds")),
             "Serves as": _compilation(version.compilation),
             "Warnings": _lines(found.get("warnings")),
+            "Scanner's advice": _scan(found.get("scan")),
         },
         empty="It was found to be sound; nothing more was noted.",
     )
@@ -211,6 +212,12 @@ def _pairs(values: Any) -> str:
 
 def _lines(values: Any) -> str:
     return " ".join(str(value) for value in values or [])
+
+
+def _scan(report: Any) -> str:
+    if not isinstance(report, Mapping):
+        return ""
+    return f"{report.get('scanner')}: {_lines(report.get('findings')) or 'nothing to note.'}"
 
 
 def _seconds(value: Any) -> str:

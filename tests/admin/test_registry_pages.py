@@ -188,6 +188,16 @@ def test_a_versions_page_shows_what_inspection_found(admin: TenantClient, make_v
     assert "data-refresh-s" not in page
 
 
+def test_a_versions_page_shows_the_scanners_advice(admin: TenantClient, make_version: Any) -> None:
+    version = make_version()
+    version.inspection |= {"scan": {"scanner": "picklescan 1.0", "findings": ["a.pkl imports os.<b>system</b>."]}}
+    version.save(update_fields=["inspection"])
+
+    page = admin.get(f"{VERSIONS}/{version.pk}/change/").content.decode()
+
+    assert "picklescan 1.0: a.pkl imports os.&lt;b&gt;system&lt;/b&gt;." in page
+
+
 def test_a_rejected_version_says_why(admin: TenantClient, make_version: Any) -> None:
     version = make_version(state="rejected")
     ModelVersion.objects.filter(pk=version.pk).update(rejection_reason="It imports os.", rejection_code="unsafe")
