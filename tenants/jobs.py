@@ -121,13 +121,23 @@ def work_on(job_id: str, work: Callable[[Job], None]) -> None:
     (`Unavailable`) and anything unforeseen gives it back for another attempt, the last of which fails it.
     """
     job = Job.objects.get(pk=uuid.UUID(job_id))
-    fields = {"job_id": job_id, "kind": job.kind, "tenant": current_tenant().tenant_id}
-    started = time.monotonic()
     try:
-        job.claim(f"{socket.gethostname()}:{os.getpid()}")
+        job.claim(worker_name())
     except JobLost:
         job.abandon()
         return
+    work_on_claimed(job, work)
+
+
+def worker_name() -> str:
+    """This process, as the jobs that it holds name it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def work_on_claimed(job: Job, work: Callable[[Job], None]) -> None:
+    """The same for a job of the current tenant that this process has claimed."""
+    fields = {"job_id": str(job.pk), "kind": job.kind, "tenant": current_tenant().tenant_id}
+    started = time.monotonic()
     try:
         with held(job):
             work(job)

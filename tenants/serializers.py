@@ -185,12 +185,20 @@ class TokenRequestSerializer(Strict):
         return attrs | {"lifetime": parse_duration(in_words) if in_words else lifetime}
 
 
+LONGEST_RUN_S = 5 * 3600  # a worker's own limit is above it
+
+
 class QuotasSerializer(Strict):
     """What a tenant may use."""
 
     max_artifact_bytes = serializers.IntegerField(min_value=1, max_value=LARGEST_BIGINT, required=False)
     max_storage_bytes = serializers.IntegerField(min_value=1, max_value=LARGEST_BIGINT, required=False)
+    max_dataset_bytes = serializers.IntegerField(min_value=0, max_value=LARGEST_BIGINT, required=False)
     max_open_runs = serializers.IntegerField(min_value=0, max_value=LARGEST_INT, required=False)
+    max_running_runs = serializers.IntegerField(min_value=1, max_value=LARGEST_INT, required=False)
+    max_run_seconds = serializers.IntegerField(min_value=1, max_value=LONGEST_RUN_S, required=False)
+    max_run_cpu_seconds = serializers.IntegerField(min_value=1, max_value=LARGEST_INT, required=False)
+    max_run_memory_bytes = serializers.IntegerField(min_value=1 << 20, max_value=LARGEST_BIGINT, required=False)
 
 
 class SettingsSerializer(Strict):

@@ -40,7 +40,13 @@ TENANT_PATHS = {
     "datasets/{name}/versions": "get",
     DATASET: "get delete",
     f"{DATASET}/preview": "get",
+    f"{DATASET}/profile": "get",
     "trainers": "get",
+    "searches": "get post",
+    "searches/{run_id}": "get",
+    f"{VERSION}/evaluate": "post",
+    "runs/custom": "post",
+    "runs/{run_id}/evaluation": "get",
     "experiments": "get post",
     "runs": "get post",
     "runs/compare": "get",
@@ -63,13 +69,16 @@ FILTERS = {
     "models/{name}/versions": "state format task",
     VERSION: "wait",
     "predictions/{prediction_id}": "wait",
-    "runs": "state experiment model trainer",
+    "runs": "state experiment model trainer dataset digest created_by purpose parent order_by",
+    "searches/{run_id}": "wait",
+    DATASET: "wait",
+    f"{DATASET}/profile": "wait",
     "runs/{run_id}": "wait",
     "runs/{run_id}/metrics": "key",
     "runs/compare": "ids",
     f"{DATASET}/preview": "rows",
 }
-UPLOADS = ("models/{name}/versions", "datasets")
+UPLOADS = ("runs/custom", "models/{name}/versions", "datasets")
 
 
 @pytest.mark.parametrize(("surface", "promised"), [("tenant", TENANT_PATHS), ("operator", OPERATOR_PATHS)])
@@ -94,4 +103,4 @@ def test_uploads_are_multipart(path: str) -> None:
 def test_long_work_answers_202() -> None:
     paths = cached_document_of("tenant")["paths"]
     accepting = {path for path, methods in paths.items() if "202" in methods.get("post", {}).get("responses", {})}
-    assert accepting == {"/api/v1/runs", "/api/v1/predict", "/api/v1/models/{name}/predict"}
+    assert accepting == {"/api/v1/runs", "/api/v1/runs/custom", "/api/v1/searches", f"/api/v1/{VERSION}/evaluate", "/api/v1/predict", "/api/v1/models/{name}/predict"}

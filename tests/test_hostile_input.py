@@ -48,6 +48,15 @@ BODIES: dict[str, dict[str, Any]] = {
         "params": {"C": 1}, "validation": {"kind": "holdout", "seed": 7}, "experiment": "first",
         "activate_if": {"metric": "roc_auc", "margin": 0.1},
     },
+    "POST /api/v1/searches": RUN | {
+        "params": {"max_iter": 100}, "space": {"C": [0.1, 1], "max_iter": {"low": 10, "high": 100, "log": True}},
+        "method": "bayes", "trials": 4, "metric": "roc_auc", "direction": "max", "seed": 1, "prune": True, "parallel": 2,
+        "validation": {"kind": "kfold", "folds": 3}, "experiment": "first",
+        "activate_if": {"metric": "roc_auc", "margin": 0.1},
+    },
+    "POST /api/v1/models/{name}/versions/{number}/evaluate": {
+        "dataset": "customers", "digest": DIGEST, "target": "left",
+    },
     "PATCH /api/v1/settings": {"name": "Furnished", "default_model": "churn", "lane": "direct"},
     "POST /api/v1/tokens": {"name": "new", "scopes": ["read"], "expires_in": "90d"},
     "POST /api/v1/tenants": {"tenantId": "newcomer", "name": "New", "admin": "a@new.test", "storage": "database"},

@@ -52,7 +52,10 @@ DEPENDING = {
     ("POST", "/api/v1/models/{name}/predict"),
     ("POST", "/api/v1/models/{name}/versions"),
     ("POST", "/api/v1/predict"),
+    ("POST", "/api/v1/models/{name}/versions/{number}/evaluate"),
     ("POST", "/api/v1/runs"),
+    ("POST", "/api/v1/runs/custom"),
+    ("POST", "/api/v1/searches"),
     ("POST", "/api/v1/tenants"),
     ("POST", "/api/v1/tokens"),
 }
@@ -119,7 +122,7 @@ def test_creating_is_repeatable_and_says_where() -> None:
 
 def test_lists_say_how_they_are_read() -> None:
     lists = {told: operation for told, operation in operations("tenant") if "cursor" in parameters(operation)}
-    assert len(lists) == 11, sorted(lists)
+    assert len(lists) == 12, sorted(lists)
     for told, operation in lists.items():
         found = parameters(operation)
         assert found["order_by"]["default"] in found["order_by"]["enum"], told

@@ -1,98 +1,123 @@
-"""What a worker does with a training job: fit in a confined runner, register the version, decide whether it serves."""
+"""What a worker does with a run: fit in a confined runner and register the version, or measure one that is there."""
 
-import os
-import shutil
+import functools
+import hashlib
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import timedelta
+from pathlib import Path
 from typing import BinaryIO
 
 from django.conf import settings
 from django.db import transaction
 
-from common.errors import Conflict, Invalid, PlatformError, TimedOut, Unavailable
-from models_registry.blobs import IncomingFile, open_file, store_bundle
-from models_registry.history import NOTHING
+import runtimes
+from common.errors import Invalid, PlatformError, TimedOut, Unavailable
+from models_registry.blobs import IncomingFile, store_bundle
 from models_registry.metadata import VersionMetadata, storable_fault
-from models_registry.models import Deployment, ModelVersion, VersionState
-from models_registry.services import activate, register_version
+from models_registry.services import register_version
 from models_registry.spooling import spool_folder
 from runtimes import errors as faults
 from runtimes.client import FitReport, HostClient
-from runtimes.limits import GIB, Limits
 from runtimes.trainers import TRAINERS
 from tenants import jobs
 from tenants.models import Job, JobLost
 from tenants.scope import current_tenant
-from training.decisions import Decision, decide, pending
-from training.fit_watch import FitWatch, finite
-from training.models import DatasetVersion, Run
+from training.activation import DECISION_ATTEMPTS, DECISION_KIND, decide_activation
+from training.data import local_copy, packed_with_code
+from training.decisions import pending
+from training.evaluating import evaluate
+from training.fit_watch import FitWatch, TrialPruned, finite
+from training.limits import limits_now
+from training.models import LIBRARY_SET, Purpose, Run
+from training.queueing import RUN_KIND
+from training.trials import end_pruned, end_trial, nudge_search
 
-RUN_KIND = "training.run"
-DECISION_KIND = "training.decide_activation"
-DATASET_PATH = "data.csv"  # of every dataset's bundle, so that the same bytes are the same bundle
-FIT_LIMITS = Limits(memory_bytes=4 * GIB, cpu_seconds=2 * 3600, fit_seconds=3600.0)
-COPY_BYTES = 1 << 20
+__all__ = ["DECISION_KIND", "RUN_KIND", "decide_activation", "train", "work"]
 
-DECISION_ATTEMPTS = 60
-DECISION_RETRY = timedelta(seconds=5)
-LONGEST_RETRY = timedelta(minutes=1)
-INSPECTION_WAIT_S = 5.0
-LOOK_EVERY_S = 0.2
+
+def work(job: Job) -> None:
+    """Do what the job's run is for, and end the job."""
+    purpose = Run.objects.filter(pk=job.pk).values_list("purpose", flat=True).get()
+    try:
+        (evaluate if purpose == Purpose.EVALUATION else train)(job)
+    finally:
+        nudge_search(job)
 
 
 def train(job: Job) -> None:
     """Fit what the job's run asks for, register the version, and end the job: the last two in one transaction.
+
+    A trial of a search leaves nothing but its metrics.
 
     Raises:
         Invalid: the data or the parameters cannot be fitted. TimedOut: the fit took longer than it may.
         Unavailable: the fit was lost on the way and may be tried again.
         JobLost: the run was cancelled, or taken by another worker.
     """
-    run = Run.objects.select_related("dataset_version__bundle", "dataset_version__dataset").get(pk=job.pk)
+    related = ("dataset_version__bundle", "dataset_version__dataset", "code", "parent")
+    run = Run.objects.select_related(*related).get(pk=job.pk)
     watch = FitWatch(job, run)
     watch.begin()
-    assert run.dataset_version is not None  # a managed run has one, which is kept as long as the run
-    with local_copy(run.dataset_version) as dataset, tempfile.TemporaryFile(dir=spool_folder()) as out:
-        with _faults_as_errors(run):
-            report = _fit(run, watch, dataset, out)
-        out.seek(0)
-        _keep(job, run, report, out)
-
-
-@contextmanager
-def local_copy(version: DatasetVersion) -> Iterator[int]:
-    """A read-only descriptor of the dataset's verified bytes, from an unnamed file that is gone after the block."""
-    with tempfile.TemporaryFile(dir=spool_folder()) as copy:
-        with open_file(version.bundle.files.select_related("blob").get(path=DATASET_PATH)) as source:
-            shutil.copyfileobj(source, copy, COPY_BYTES)
-        copy.flush()
-        # Opened once more, so that what goes to the runner cannot be written to.
-        descriptor = os.open(f"/proc/self/fd/{copy.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+    with tempfile.TemporaryFile(dir=spool_folder()) as out:
         try:
-            yield descriptor
+            with _faults_as_errors(run):
+                report = _fit(run, watch, out)
+        except TrialPruned as pruned:
+            end_pruned(job, run, pruned)
+            return
         finally:
-            os.close(descriptor)
+            watch.flush()
+        out.seek(0)
+        if run.purpose == Purpose.TRIAL:
+            end_trial(job, run, report, code_digest())
+        else:
+            _keep(job, run, report, out)
 
 
-def _fit(run: Run, watch: FitWatch, dataset_fd: int, out: BinaryIO) -> FitReport:
-    return HostClient(settings.MODELS_SOCKET).fit(
-        tenant=current_tenant().uuid.hex,
-        trainer=run.trainer,
-        params=run.params,
-        target=run.target,
-        validation=run.validation,
-        format_name=run.dataset_version.format if run.dataset_version else "csv",
-        library_set=TRAINERS[run.trainer].library_set,
-        dataset_fd=dataset_fd,
-        out=out,
-        limits=FIT_LIMITS,
-        on_progress=watch.on_progress,
-        is_cancelled=watch.is_cancelled,
-    )
+def _fit(run: Run, watch: FitWatch, out: BinaryIO) -> FitReport:
+    version = run.dataset_version
+    assert version is not None  # a managed run has one, which is kept as long as the run
+    client, limits = HostClient(settings.MODELS_SOCKET), limits_now()
+    if run.code is not None:
+        with packed_with_code(version, run.code) as packed:
+            return client.fit_custom(
+                params=run.params,
+                target=run.target,
+                validation={},
+                bundle_fd=packed,
+                out=out,
+                format_name=version.format,
+                library_set=run.tags.get(LIBRARY_SET) or "sklearn",
+                limits=limits,
+                on_progress=watch.on_progress,
+                is_cancelled=watch.is_cancelled,
+            )
+    with local_copy(version) as dataset_fd:
+        return client.fit(
+            tenant=current_tenant().uuid.hex,
+            trainer=run.trainer,
+            params=run.params,
+            target=run.target,
+            validation=run.validation,
+            dataset_fd=dataset_fd,
+            out=out,
+            format_name=version.format,
+            library_set=TRAINERS[run.trainer].library_set,
+            watch=watch.metric,
+            limits=limits,
+            on_progress=watch.on_progress,
+            is_cancelled=watch.is_cancelled,
+        )
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 over the code that fits: the package `runtimes`, as it is on this machine."""
+    digest, folder = hashlib.sha256(), Path(runtimes.__path__[0])
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -137,11 +162,14 @@ def _keep(job: Job, run: Run, report: FitReport, artifact: BinaryIO) -> None:
             create=True,
             source_run=run.pk,
             metrics_measured=metrics,
-            measured_on=_origin_of(run),
+            measured_on=_origin_of(run) if metrics else {},
         )
         Run.objects.filter(pk=run.pk).update(
             version=version,
             metrics=metrics,
+            metrics_reported=finite(report.claimed),
+            evaluation=report.evaluation.model_dump(mode="json"),
+            code_digest=run.code_digest or code_digest(),
             libraries=report.libraries,
             duration_s=report.duration_s,
             peak_memory_bytes=report.peak_memory_bytes,
@@ -162,72 +190,11 @@ def _metadata(run: Run, report: FitReport) -> VersionMetadata:
     """What is declared about the version; what of it PostgreSQL could not keep is left out."""
     signature = report.signature.to_json() if report.signature else None
     declared = {"signature": signature, "input_example": report.input_example, **report.declared}
+    if run.tags.get(LIBRARY_SET):
+        declared["library_set"] = run.tags[LIBRARY_SET]
     return VersionMetadata(
         params=run.params,
+        metrics=finite(report.claimed),
         description=f"Trained here by {run.trainer} on {run.dataset_version}.",
         declared={name: value for name, value in declared.items() if value and not storable_fault(value)},
     )
-
-
-def decide_activation(job: Job) -> None:
-    """Activate the run's version if it was inspected well and beats what serves, or note why not.
-
-    A job of its own, so that a killed worker changes nothing: the decision, the activation and the end of the job are
-    one transaction. While the inspection lasts the job is given back, at most DECISION_ATTEMPTS times.
-    """
-    run = Run.objects.select_related("version__model").get(pk=job.object_id)
-    version = run.version
-    if version is None:
-        _settle(job, run, Decision(False, "The version was deleted before it could be judged.", run.activate_if or {}))
-        return
-    if not _await_inspection(version) and job.attempts < job.max_attempts:
-        job.release(min(DECISION_RETRY * job.attempts, LONGEST_RETRY))
-        return
-    while not _try_to_settle(job, run, version):
-        pass  # somebody else activated in between: compare with what serves now
-
-
-def _await_inspection(version: ModelVersion) -> bool:
-    """Whether the version's inspection is over; a short one is waited for."""
-    deadline = time.monotonic() + INSPECTION_WAIT_S
-    while not _is_inspected(version):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(LOOK_EVERY_S)
-        version.refresh_from_db()
-    return True
-
-
-def _is_inspected(version: ModelVersion) -> bool:
-    return version.state in (VersionState.READY, VersionState.REJECTED)
-
-
-def _try_to_settle(job: Job, run: Run, version: ModelVersion) -> bool:
-    """Decide against what serves now; False if something else serves by the time that the decision is written."""
-    deployment = Deployment.objects.select_related("activation__version").filter(model=version.model).first()
-    active = deployment.version if deployment else None
-    decision = decide(run.activate_if or {}, version, active)
-    try:
-        _settle(job, run, decision, version, active)
-    except Conflict as error:
-        if error.code == "stale_expected_version":
-            return False
-        _settle(job, run, replace(decision, activates=False, reason=error.message))
-    return True
-
-
-def _settle(
-    job: Job, run: Run, decision: Decision, version: ModelVersion | None = None, active: ModelVersion | None = None
-) -> None:
-    with transaction.atomic():
-        if decision.activates and version is not None:
-            activate(
-                version=version,
-                actor=run.created_by,
-                reason=decision.reason,
-                expected_version=active.number if active else NOTHING,
-                criteria=dict(decision.numbers),
-            )
-        Run.objects.filter(pk=run.pk).update(activation_decision=decision.to_json())
-        run.write_log(decision.reason)
-        job.succeed()

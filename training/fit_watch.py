@@ -1,6 +1,7 @@
 """The worker's side of a fit while it lasts: what it reports is kept, and a cancelled run ends it."""
 
 import math
+import statistics
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +11,22 @@ from django.utils import timezone
 
 from runtimes.client import Progress
 from tenants.models import Job, JobState
-from training.models import Run, RunMetric
+from training.models import Purpose, Run, RunMetric
 
 LOOK_EVERY_S = 1.0
+LOG_EVERY_S = 0.5
 REPORT_EVERY_S = 0.5
 MAX_HISTORY = 10_000
 MAX_METRICS = 100
+PRUNE_FROM_STEP, PRUNE_AMONG = 3, 3
+
+
+class TrialPruned(Exception):
+    """A trial is worse than most were at this point, so it is not worth its end."""
+
+    def __init__(self, value: float, step: int) -> None:
+        super().__init__(f"{value:.6g} at step {step} is worse than most trials were")
+        self.value, self.step = value, step
 
 
 class FitWatch:
@@ -31,6 +42,11 @@ class FitWatch:
         self._steps: dict[str, int] = {}
         self._history = 0
         self._is_lost = False
+        self._lines: list[str] = []
+        self._wrote_at = float("-inf")
+        search = (run.parent.search or {}) if run.purpose == Purpose.TRIAL and run.parent else {}
+        self.metric = str(search.get("metric", "")) if search.get("prune") else ""
+        self._sign = -1 if search.get("direction") == "min" else 1
 
     def begin(self) -> None:
         """Begin an attempt: the metrics of a lost one are dropped, its log is kept."""
@@ -45,6 +61,9 @@ class FitWatch:
         Raises:
             JobLost: the run was cancelled, or taken by another worker.
         """
+        if progress.log:
+            self._add_line(progress.log)
+            return
         metrics = finite(progress.metrics or {})
         is_new_stage = progress.stage != self._stage
         if not metrics and not is_new_stage and time.monotonic() - self._reported_at < REPORT_EVERY_S:
@@ -55,7 +74,37 @@ class FitWatch:
             if metrics:
                 self._add_history(metrics)
             if metrics or is_new_stage:
-                self.run.write_log(_line(progress, metrics))
+                self._add_line(_line(progress, metrics), is_held=True)
+        if self.metric in metrics:
+            self._prune(metrics[self.metric], self._steps.get(self.metric, 1) - 1)
+
+    def flush(self) -> None:
+        """Write the lines of the log that wait."""
+        lines, self._lines = self._lines, []
+        if lines:
+            self._wrote_at = time.monotonic()
+            self.run.write_log(*lines)
+
+    def _add_line(self, line: str, *, is_held: bool = False) -> None:
+        """Lines that come close together are written together."""
+        self._lines.append(line)
+        if time.monotonic() - self._wrote_at >= LOG_EVERY_S:
+            if not is_held:
+                self.job.renew()  # a lost job writes nothing
+            self.flush()
+
+    def _prune(self, value: float, step: int) -> None:
+        """Stop a trial whose metric is worse than the median of the other trials' at the same step.
+
+        Raises:
+            TrialPruned: it is.
+        """
+        if step < PRUNE_FROM_STEP:
+            return
+        others = RunMetric.objects.filter(run__parent=self.run.parent_id, key=self.metric, step=step)
+        values = list(others.exclude(run=self.run.pk).values_list("value", flat=True))
+        if len(values) >= PRUNE_AMONG and self._sign * value < self._sign * statistics.median(values):
+            raise TrialPruned(value, step)
 
     def is_cancelled(self) -> bool:
         """Whether the fit should stop; the row is looked at once a second at most."""

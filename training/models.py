@@ -9,13 +9,18 @@ from django.utils import timezone
 
 from models_registry.models import Bundle, ModelVersion, name_validator
 from runtimes.errors import plain
-from tenants.models import Job
+from tenants.models import Job, JobState
 
 LOG_CHARS = 64 << 10
+CUSTOM = "custom"  # the trainer of who brings a program
+LIBRARY_SET = "library_set"  # the tag that names the set such a program needs
 # What no list of runs shows, and may be long; a run's own page reads it when asked for.
 HEAVY = (
     "log",
+    "evaluation",
+    "inputs",
     "dataset_version__columns",
+    "dataset_version__profile",
     "version__signature",
     "version__metadata",
     "version__inspection",
@@ -37,10 +42,25 @@ class Dataset(models.Model):
         return self.name
 
 
+class DatasetState(models.TextChoices):
+    """Where a version of a dataset is in its life."""
+
+    PROFILING = "profiling", "Being read"
+    READY = "ready", "Ready"
+    REJECTED = "rejected", "Rejected"
+
+
 class DatasetVersion(models.Model):
     """A table as it was uploaded, known by the digest of its bytes.
 
-    format: `csv`. columns: its header. row_count: without the header and blank lines.
+    profiling ──> ready
+        └───────> rejected
+
+    CSV and JSON Lines are checked while they are uploaded and ready at once; a Parquet file is ready once a confined
+    runner has read it. Every version is profiled in one (`training.profiling`).
+
+    format: `csv`, `jsonl` or `parquet`. columns: their names. row_count: without a header and blank lines.
+    profile: `runtimes.profiles.Profile` as JSON; null until it is made.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -52,6 +72,9 @@ class DatasetVersion(models.Model):
     columns = models.JSONField(default=list)
     row_count = models.PositiveBigIntegerField()
     size_bytes = models.PositiveBigIntegerField()
+    state = models.CharField(max_length=10, choices=DatasetState, default=DatasetState.READY)
+    rejection_reason = models.CharField(max_length=1000, blank=True)
+    profile = models.JSONField(null=True)
     created_by = models.CharField(max_length=250, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -63,9 +86,14 @@ class DatasetVersion(models.Model):
         return f"{self.dataset}@{self.digest[:12]}"
 
     @property
-    def state(self) -> str:
-        """Where it is in its life: always `ready`, since a file is checked while it is uploaded."""
-        return "ready"
+    def path(self) -> str:
+        """Where its bundle has the file."""
+        return path_of(self.format)
+
+
+def path_of(format_name: str) -> str:
+    """Where every bundle has a table of this format, so that the same bytes are the same bundle."""
+    return f"data.{format_name}"
 
 
 class Experiment(models.Model):
@@ -89,6 +117,15 @@ class RunKind(models.TextChoices):
     EXTERNAL = "external", "External"
 
 
+class Purpose(models.TextChoices):
+    """What a managed run is for."""
+
+    FIT = "fit", "Fit"
+    SEARCH = "search", "Search"
+    TRIAL = "trial", "Trial of a search"
+    EVALUATION = "evaluation", "Evaluation of a version"
+
+
 class DecisionState(models.TextChoices):
     """What became of a run's `activate_if`."""
 
@@ -102,7 +139,15 @@ class Run(models.Model):
 
     The state of a managed run is that of its job, which has the run's own id; an external run says it by itself.
 
-    params: the trainer's parameters. validation: how it is judged (`kind`, `fraction`, `seed`).
+    purpose: a fit, a search with its trials as children, or the evaluation of a version that is there.
+    params: the trainer's parameters. validation: how it is judged (`kind`, `fraction`, `folds`, `seed`).
+    search: of a search, `method`, `trials`, `space`, `metric`, `direction`, `seed`, `prune` and `parallel`; of a trial,
+    its `number` and `value`, and whether it was `pruned`.
+    code: the zip of a custom trainer. code_digest: of that zip, or of the platform's own trainers.
+    metrics: measured here. metrics_reported: as a custom trainer's own program gave them.
+    evaluation: `runtimes.measured.Evaluation` as JSON. group: what an operator began over several tenants.
+    name, started_at, finished_at, inputs, deleted_at: of external runs. inputs: datasets as their client named them,
+    `[{"name", "digest", "source_type", "source", "schema", "profile", "tags"}]`.
     activate_if: `metric`, `margin` and `direction` (`max` or `min`) by which it must beat what serves to be activated.
     activation_decision: `state` (`pending`, `activated`, `kept`), `reason` and the numbers that were compared.
     log: what happened, a line each, the oldest dropped beyond LOG_CHARS.
@@ -113,6 +158,9 @@ class Run(models.Model):
     job = models.OneToOneField(
         Job, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", editable=False
     )
+    purpose = models.CharField(max_length=10, choices=Purpose, default=Purpose.FIT)
+    parent = models.ForeignKey("self", null=True, on_delete=models.CASCADE, related_name="trials")
+    name = models.CharField(max_length=250, blank=True)
     experiment = models.ForeignKey(Experiment, null=True, on_delete=models.PROTECT, related_name="runs")
     external_state = models.CharField(max_length=12, blank=True)
     trainer = models.CharField(max_length=100, blank=True)
@@ -124,7 +172,14 @@ class Run(models.Model):
     activate_if = models.JSONField(null=True)
     activation_decision = models.JSONField(null=True)
     version = models.ForeignKey(ModelVersion, null=True, on_delete=models.SET_NULL, related_name="runs")
+    search = models.JSONField(null=True)
+    code = models.ForeignKey(Bundle, null=True, on_delete=models.PROTECT, related_name="+")
+    code_digest = models.CharField(max_length=64, blank=True)
+    group = models.UUIDField(null=True, db_index=True)
     metrics = models.JSONField(default=dict)
+    metrics_reported = models.JSONField(default=dict)
+    evaluation = models.JSONField(null=True)
+    inputs = models.JSONField(default=list)
     libraries = models.JSONField(default=dict)
     tags = models.JSONField(default=dict)
     duration_s = models.FloatField(null=True)
@@ -132,6 +187,9 @@ class Run(models.Model):
     log = models.TextField(blank=True)
     created_by = models.CharField(max_length=250, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    deleted_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ("-created_at",)
@@ -148,11 +206,16 @@ class Run(models.Model):
     @property
     def state(self) -> str:
         """Where it is in its life: its job's state, or what its client said."""
-        return self.job.state if self.job else self.external_state
+        if self.job is None:
+            return self.external_state
+        if self.purpose == Purpose.SEARCH and self.job.state == JobState.QUEUED and self.job.started_at:
+            return str(JobState.RUNNING)  # its job rests while its trials run
+        return self.job.state
 
-    def write_log(self, line: str) -> None:
-        """Add a line with the time to the log, in one UPDATE."""
-        text = f"{timezone.now():%Y-%m-%dT%H:%M:%SZ} {plain(line, 1000)}\n"
+    def write_log(self, *lines: str) -> None:
+        """Add lines with the time to the log, in one UPDATE."""
+        now = f"{timezone.now():%Y-%m-%dT%H:%M:%SZ}"
+        text = "".join(f"{now} {plain(line, 1000)}\n" for line in lines)
         longer = Right(Concat("log", Value(text), output_field=models.TextField()), LOG_CHARS)
         Run.objects.filter(pk=self.pk).update(log=longer)
 
@@ -172,3 +235,19 @@ class RunMetric(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key}={self.value}"
+
+
+class RunArtifact(models.Model):
+    """A file that a client logged with an external run, at a relative path with '/' between its parts."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="artifacts")
+    path = models.CharField(max_length=500)
+    bundle = models.ForeignKey(Bundle, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("path",)
+        constraints = (models.UniqueConstraint(fields=["run", "path"], name="training_run_artifact_once"),)
+
+    def __str__(self) -> str:
+        return self.path

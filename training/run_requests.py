@@ -11,7 +11,7 @@ from models_registry.metadata import storable_fault
 from models_registry.models import is_name
 from runtimes.errors import plain
 from runtimes.trainers import TRAINERS, Trainer
-from training.models import Dataset, DatasetVersion
+from training.models import CUSTOM, Dataset, DatasetState, DatasetVersion
 
 MAX_EXPERIMENT_CHARS = 250
 METRICS: Mapping[str, tuple[str, ...]] = {
@@ -24,13 +24,19 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class Validation(BaseModel):
-    """How a run's model is judged: on a share of the rows that it was not fitted on, or not at all."""
+    """How a run's model is judged: on a share of the rows that it was not fitted on, on each of some folds, or not."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    kind: Literal["holdout", "none"] = "holdout"
+    kind: Literal["holdout", "kfold", "none"] = "holdout"
     fraction: float = Field(default=0.2, ge=0.01, le=0.9)
+    folds: int = Field(default=5, ge=2, le=20)
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
+
+    def in_full(self) -> dict[str, Any]:
+        """What counts for its kind, with every default filled in."""
+        names = {"holdout": {"kind", "fraction", "seed"}, "kfold": {"kind", "folds", "seed"}, "none": {"kind"}}
+        return self.model_dump(include=names[self.kind])
 
 
 class ActivateIf(BaseModel):
@@ -50,7 +56,10 @@ class ActivateIf(BaseModel):
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A run as it was asked for. digest: of a version of the dataset; the newest one if empty."""
+    """A run as it was asked for. digest: of a version of the dataset; the newest one if empty.
+
+    library_set: of a custom trainer.
+    """
 
     trainer: str
     dataset: str
@@ -61,6 +70,7 @@ class RunRequest:
     validation: Mapping[str, Any] = field(default_factory=dict)
     activate_if: Mapping[str, Any] | None = None
     experiment: str = ""
+    library_set: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,8 +91,8 @@ def check(request: RunRequest) -> CheckedRun:
     """
     faults: dict[str, str] = {}
     params = _checked_params(request, faults)
-    version = _checked_dataset(request, faults)
-    validation = _parsed(Validation, request.validation, "validation", faults)
+    version = checked_dataset(request.dataset, request.digest, request.target, faults)
+    validation = parsed(Validation, request.validation, "validation", faults)
     activate_if = _checked_criterion(request, faults)
     if not is_name(request.model):
         faults["model"] = "A model's name is 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-'."
@@ -92,47 +102,61 @@ def check(request: RunRequest) -> CheckedRun:
         raise Invalid("This run cannot be carried out as it was asked for; `fields` says why.", fields=faults)
     return CheckedRun(
         dataset_version=version,
-        params=params.model_dump(mode="json"),
-        validation=validation.model_dump(),
+        params=params if isinstance(params, dict) else params.model_dump(mode="json"),
+        validation=validation.in_full(),
         activate_if=activate_if.in_full() if activate_if else None,
     )
 
 
-def _checked_params(request: RunRequest, faults: dict[str, str]) -> BaseModel | None:
+def _checked_params(request: RunRequest, faults: dict[str, str]) -> BaseModel | dict[str, Any] | None:
+    if request.trainer == CUSTOM:  # its program's schema is read where the program runs
+        if fault := storable_fault(dict(request.params)):
+            faults["params"] = f"The value {fault}."
+        return dict(request.params)
     trainer: type[Trainer] | None = TRAINERS.get(request.trainer)
     if trainer is None:
-        faults["trainer"] = f"There is no trainer '{request.trainer[:100]}'; there are {', '.join(sorted(TRAINERS))}."
+        names = ", ".join([*sorted(TRAINERS), CUSTOM])
+        faults["trainer"] = f"There is no trainer '{request.trainer[:100]}'; there are {names}."
         return None
-    return _parsed(trainer.Params, request.params, "params", faults)
+    return parsed(trainer.Params, request.params, "params", faults)
+
+
+def parsed_params(trainer: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """A trainer's parameters with every default filled in; they were checked before."""
+    return TRAINERS[trainer].Params.model_validate(dict(params)).model_dump(mode="json")
 
 
 def _checked_criterion(request: RunRequest, faults: dict[str, str]) -> ActivateIf | None:
     if request.activate_if is None:
         return None
-    criterion = _parsed(ActivateIf, request.activate_if, "activate_if", faults)
+    criterion = parsed(ActivateIf, request.activate_if, "activate_if", faults)
     trainer = TRAINERS.get(request.trainer)
     if criterion is None or trainer is None:
-        return None
+        return criterion
     if request.validation.get("kind") == "none":
         faults["activate_if"] = "Without validation nothing is measured that could be compared."
-    elif criterion.metric not in METRICS[trainer.task]:
+    elif request.trainer != CUSTOM and criterion.metric not in METRICS[trainer.task]:
         faults["activate_if.metric"] = f"This trainer measures {', '.join(METRICS[trainer.task])}."
     return criterion
 
 
-def _checked_dataset(request: RunRequest, faults: dict[str, str]) -> DatasetVersion | None:
+def checked_dataset(name: str, digest: str, target: str, faults: dict[str, str]) -> DatasetVersion | None:
     """The version asked for, locked so that it cannot be deleted before the run that uses it is there."""
-    versions = DatasetVersion.objects.filter(dataset__name=request.dataset).order_by("-created_at", "-pk")
-    if request.digest:
-        versions = versions.filter(digest=request.digest)
+    versions = DatasetVersion.objects.filter(dataset__name=name).order_by("-created_at", "-pk")
+    if digest:
+        versions = versions.filter(digest=digest)
     version = versions.select_for_update(of=("self",), no_key=True).first()
     if version is None:
-        is_known = request.digest and Dataset.objects.filter(name=request.dataset).exists()
+        is_known = digest and Dataset.objects.filter(name=name).exists()
         path = "digest" if is_known else "dataset"
-        faults[path] = f"There is no dataset '{request.dataset[:100]}'" + (" of this digest." if is_known else ".")
+        faults[path] = f"There is no dataset '{name[:100]}'" + (" of this digest." if is_known else ".")
         return None
-    if request.target not in version.columns:
-        faults["target"] = f"The dataset has no column '{request.target[:100]}'; it has {_named(version.columns)}."
+    if version.state == DatasetState.REJECTED:
+        faults["dataset"] = f"Its newest version is no table: {version.rejection_reason}"
+    elif version.state == DatasetState.PROFILING:
+        faults["dataset"] = "Its file is still being read; ask for the version with `wait`, and again then."
+    elif target not in version.columns:
+        faults["target"] = f"The dataset has no column '{target[:100]}'; it has {_named(version.columns)}."
     elif len(version.columns) < 2:
         faults["target"] = "The dataset has no column beside this one to learn from."
     return version
@@ -143,7 +167,8 @@ def _named(columns: list[str], most: int = 20) -> str:
     return f"{names} and {len(columns) - most} more" if len(columns) > most else names
 
 
-def _parsed(kind: type[Settings], value: Any, path: str, faults: dict[str, str]) -> Settings | None:
+def parsed(kind: type[Settings], value: Any, path: str, faults: dict[str, str]) -> Settings | None:
+    """The settings in a value; its faults are added by their paths."""
     try:
         settings = kind.model_validate(value)
     except ValidationError as error:

@@ -8,21 +8,25 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError, QuerySet
 
-from common.errors import Conflict, Invalid, Throttled, TooLarge
+from common.errors import Conflict, Invalid, TooLarge
 from models_registry.blobs import IncomingFile, open_file, store_bundle
-from models_registry.models import Bundle, is_name
+from models_registry.models import Bundle, ModelVersion, is_name
 from models_registry.quota import check_room, claim_room
+from runtimes.profiles import Profile
 from tenants import jobs
 from tenants.audit import record
 from tenants.job_api import await_end
-from tenants.models import Job, JobState, Tenant
+from tenants.models import Job, JobState
 from tenants.scope import current_tenant
-from training.execution import DATASET_PATH, DECISION_KIND, RUN_KIND
-from training.models import Dataset, DatasetVersion, Experiment, Run
-from training.run_requests import MAX_EXPERIMENT_CHARS, RunRequest, check
+from training.activation import DECISION_KIND
+from training.limits import require_dataset_room, require_open_run
+from training.models import CUSTOM, Dataset, DatasetState, DatasetVersion, Experiment, Purpose, Run, path_of
+from training.profiling import PROFILE_ATTEMPTS, PROFILE_KIND
+from training.queueing import queue_run
+from training.run_requests import MAX_EXPERIMENT_CHARS, METRICS, CheckedRun, RunRequest, check, checked_dataset
+from training.search_requests import SearchRequest, check_search
+from training.searching import SEARCH_KIND, cancel_trials
 from training.tables import Preview, Table, read_preview, read_table
-
-RETRY_AFTER_FULL_S = 30.0
 
 
 def upload_dataset(
@@ -40,13 +44,13 @@ def upload_dataset(
         raise Invalid("A name is 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-'.", fields={"name": name[:100]})
     check_size(size_bytes)
     check_room(size_bytes)
-    file.seek(0)
     table = read_table(file)
     known = DatasetVersion.objects.filter(dataset__name=name, digest=table.digest).select_related("dataset").first()
     if known:
         return known, False
+    require_dataset_room(size_bytes)
     file.seek(0)
-    bundle = store_bundle([IncomingFile(path=DATASET_PATH, file=file)])
+    bundle = store_bundle([IncomingFile(path=path_of(table.format), file=file)])
     return _add_version(name, table, bundle, file_name, actor)
 
 
@@ -68,12 +72,15 @@ def _add_version(name: str, table: Table, bundle: Bundle, file_name: str, actor:
     # Locked, so that a delete of the dataset's last version cannot take this one along.
     dataset, _ = Dataset.objects.select_for_update().get_or_create(name=name)
     claim_room(bundle)
+    if not dataset.versions.filter(digest=table.digest).exists():
+        require_dataset_room(table.size_bytes)
     version, is_new = DatasetVersion.objects.select_related("dataset").get_or_create(
         dataset=dataset,
         digest=table.digest,
         defaults={
             "bundle": bundle,
-            "format": "csv",
+            "format": table.format,
+            "state": DatasetState.PROFILING if table.format == "parquet" else DatasetState.READY,
             "file_name": file_name[:255],
             "columns": list(table.columns),
             "row_count": table.row_count,
@@ -82,14 +89,49 @@ def _add_version(name: str, table: Table, bundle: Bundle, file_name: str, actor:
         },
     )
     if is_new:
+        jobs.submit(PROFILE_KIND, version.pk.hex, max_attempts=PROFILE_ATTEMPTS)
         record(actor=actor, action="dataset.upload", target=str(version), rows=table.row_count, bytes=table.size_bytes)
     return version, is_new
 
 
 def preview(version: DatasetVersion, limit: int) -> Preview:
-    """The first `limit` rows of this version."""
-    with open_file(version.bundle.files.select_related("blob").get(path=DATASET_PATH)) as file:
-        return read_preview(file, limit)
+    """The first `limit` rows of this version; those of a Parquet file are in its profile.
+
+    Raises:
+        Conflict: it has no profile yet.
+    """
+    if version.format == "parquet":
+        return _sampled(version, limit)
+    with open_file(version.bundle.files.select_related("blob").get(path=version.path)) as file:
+        return read_preview(file, limit, version.format)
+
+
+def _sampled(version: DatasetVersion, limit: int) -> Preview:
+    sample = profile_of(version).sample
+    rows = [["" if cell is None else cell for cell in row] for row in sample.rows[:limit]]
+    left_out = max(0, len(version.columns) - len(sample.columns))
+    return Preview(tuple(sample.columns), rows, version.row_count <= limit, left_out)
+
+
+def profile_of(version: DatasetVersion) -> Profile:
+    """What a confined runner found in this version.
+
+    Raises:
+        Conflict: it is not made yet, or cannot be.
+    """
+    if version.profile is None:
+        if version.rejection_reason:
+            raise Conflict(f"It has no profile: {version.rejection_reason}", code="not_profiled")
+        raise Conflict("Its profile is still being made; ask again with `wait`.", code="profiling")
+    return Profile.model_validate(version.profile)
+
+
+def await_profile(version: DatasetVersion, wait_s: float) -> None:
+    """Return once the version's profile is made or refused, or after `wait_s` seconds."""
+    profiles = Job.objects.filter(tenant=current_tenant(), kind=PROFILE_KIND, object_id=version.pk.hex)
+    for job in profiles:
+        await_end(job, wait_s)
+    version.refresh_from_db(fields=["state", "columns", "row_count", "profile", "rejection_reason"])
 
 
 @transaction.atomic
@@ -130,50 +172,77 @@ def _delete(datasets: QuerySet[Dataset], versions: QuerySet[DatasetVersion], act
 
 
 @transaction.atomic
-def submit_run(*, request: RunRequest, actor: str) -> Run:
+def submit_run(*, request: RunRequest, actor: str, code: Bundle | None = None, group: uuid.UUID | None = None) -> Run:
     """A queued run and its job, under one id.
+
+    code: the program of a custom trainer (`programs.keep_program`). group: of runs that an operator began together.
 
     Raises:
         Invalid: it cannot be carried out; every fault is named by its field.
         Throttled: the tenant has as many open runs as it may have.
     """
+    if (request.trainer == CUSTOM) != (code is not None):
+        raise Invalid(
+            "A program and the trainer 'custom' come together.",
+            fields={"trainer" if code else "code": "send the run as multipart, with the program's zip as `code`"},
+        )
     checked = check(request)
-    _require_room()
-    run_id = uuid.uuid4()
-    run = Run.objects.create(
-        id=run_id,
-        job=jobs.submit(RUN_KIND, run_id.hex, job_id=run_id),
-        experiment=Experiment.objects.get_or_create(name=request.experiment)[0] if request.experiment else None,
-        trainer=request.trainer,
-        params=checked.params,
-        target=request.target,
-        validation=checked.validation,
-        dataset_version=checked.dataset_version,
-        model_name=request.model,
-        activate_if=checked.activate_if,
-        created_by=actor,
-    )
+    require_open_run()
+    if code is not None:
+        claim_room(code)
+    run = queue_run(request, checked, actor=actor, code=code, group=group)
     record(actor=actor, action="run.submit", target=str(run), model=request.model, dataset=str(checked.dataset_version))
     return run
 
 
-def _require_room() -> None:
-    """Go on only if the tenant may have one more open run. Its row is locked, so that of two requests for the last
-    place one gets it."""
-    tenant = Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant().pk)
-    open_runs = Job.objects.open().filter(tenant=tenant, kind=RUN_KIND).count()
-    if open_runs >= tenant.max_open_runs:
-        raise Throttled(
-            f"{open_runs} runs are open and this tenant may have {tenant.max_open_runs}, so 0 are left; "
-            "wait for one to end, or cancel one.",
-            code="too_many_open_runs",
-            retry_after_s=RETRY_AFTER_FULL_S,
-        )
+@transaction.atomic
+def submit_search(*, request: SearchRequest, actor: str) -> Run:
+    """A queued search; its trials are queued by its job.
+
+    Raises:
+        Invalid: it cannot be carried out; every fault is named by its field.
+        Throttled: the tenant has as many open runs as it may have.
+    """
+    checked = check_search(request)
+    require_open_run()
+    run = queue_run(
+        request.run, checked.run, actor=actor, purpose=Purpose.SEARCH, kind=SEARCH_KIND, search=checked.search
+    )
+    record(
+        actor=actor, action="search.submit", target=str(run), model=request.run.model, trials=checked.search["trials"]
+    )
+    return run
+
+
+@transaction.atomic
+def submit_evaluation(*, version: ModelVersion, dataset: str, digest: str, target: str, actor: str) -> Run:
+    """A queued run that measures a version on a dataset.
+
+    Raises:
+        Invalid: there is no such dataset or column, or the version's task has no metrics.
+        Conflict: the version is not ready.
+        Throttled: the tenant has as many open runs as it may have.
+    """
+    if not version.is_ready:
+        raise Conflict(f"{version} is {version.state}, not ready, so it cannot be measured.", code="version_not_ready")
+    faults: dict[str, str] = {}
+    table = checked_dataset(dataset, digest, target, faults)
+    if version.task not in METRICS:
+        faults["version"] = "What it predicts is neither classes nor numbers, so there is nothing to measure."
+    if faults or table is None:
+        raise Invalid("This version cannot be measured as it was asked for; `fields` says why.", fields=faults)
+    require_open_run()
+    request = RunRequest(trainer="", dataset=dataset, target=target, model=version.model.name)
+    run = queue_run(request, CheckedRun(table, {}, {}, None), actor=actor, purpose=Purpose.EVALUATION)
+    Run.objects.filter(pk=run.pk).update(version=version)
+    run.version = version
+    record(actor=actor, action="version.evaluate", target=str(version), run=str(run.pk), dataset=str(table))
+    return run
 
 
 @transaction.atomic
 def cancel_run(*, run: Run, actor: str) -> None:
-    """End a run that is queued or running; again is no error.
+    """End a run that is queued or running, a search with all its trials; again is no error.
 
     Raises:
         Conflict: it has ended already, or is not executed here.
@@ -182,6 +251,7 @@ def cancel_run(*, run: Run, actor: str) -> None:
         raise Conflict("This run is not executed here, so it cannot be cancelled here.", code="external_run")
     was_cancelled = run.job.state == JobState.CANCELLED
     run.job.cancel()
+    cancel_trials(run.pk)
     if not was_cancelled:
         run.write_log("cancelled")
         record(actor=actor, action="run.cancel", target=str(run))

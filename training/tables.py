@@ -1,10 +1,12 @@
-"""A CSV file as a table: checked and sampled row by row, in memory that does not grow with the file."""
+"""A CSV or JSON Lines file as a table: checked and sampled row by row, in memory that does not grow with the file."""
 
 import csv
 import hashlib
+import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from common.errors import Invalid
 
@@ -15,12 +17,19 @@ MAX_COLUMN_NAME_CHARS = 250
 PREVIEW_CELL_CHARS = 200
 PREVIEW_CELLS = 20_000
 BYTE_ORDER_MARK = "\ufeff"
+PARQUET_MAGIC = b"PAR1"
+SNIFFED_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a whole pass over a CSV file found. digest: SHA-256 of its bytes, in hex."""
+    """What a whole pass over a file found. digest: SHA-256 of its bytes, in hex.
 
+    A Parquet file is only hashed here, since reading one takes a library that no tenant's byte may meet in this
+    process: it has no columns and no rows until a confined runner has looked at it.
+    """
+
+    format: str
     columns: tuple[str, ...]
     row_count: int
     size_bytes: int
@@ -41,28 +50,101 @@ class Preview:
 
 
 def read_table(file: BinaryIO) -> Table:
-    """Read the file from its present position to its end, and say what table it is.
+    """Read the file from its start to its end, and say what table it is; its content tells its format.
 
     Blank lines are no rows. It takes one row at a time, whatever the file's size.
 
     Raises:
-        Invalid: it is empty, is not UTF-8, has no header or names a column twice, or has a row of another length; the
-            sentence says in which line.
+        Invalid: it is empty, is not UTF-8, has no header or names a column twice, has a row of another length, or one
+            that is no flat JSON object; the sentence says in which line.
     """
+    file.seek(0)
+    start = file.read(SNIFFED_BYTES)
+    file.seek(0)
+    if start.startswith(PARQUET_MAGIC):
+        return _read_parquet(file)
+    if start.removeprefix(BYTE_ORDER_MARK.encode()).lstrip().startswith(b"{"):
+        return _read_json_lines(file)
     lines = _Lines(file)
     rows = _rows(lines)
     columns = _header(next(rows, None), lines)
     row_count = sum(1 for _ in _checked(rows, columns, lines))
     if row_count == 0:
         raise Invalid("The file has a header and no rows.", code="empty_input", fields={"file": "no rows"})
-    return Table(columns, row_count, lines.size_bytes, lines.digest.hexdigest())
+    return Table("csv", columns, row_count, lines.size_bytes, lines.digest.hexdigest())
 
 
-def read_preview(file: BinaryIO, limit: int) -> Preview:
-    """The first `limit` rows of a file that `read_table` took; no more of it is read.
+def _read_parquet(file: BinaryIO) -> Table:
+    digest, size_bytes, end = hashlib.sha256(), 0, b""
+    while piece := file.read(MAX_ROW_BYTES):
+        digest.update(piece)
+        size_bytes += len(piece)
+        end = (end + piece)[-len(PARQUET_MAGIC) :]
+    if end != PARQUET_MAGIC or size_bytes < 3 * len(PARQUET_MAGIC):
+        raise Invalid("The Parquet file is cut short.", fields={"file": "it does not end as Parquet files do"})
+    return Table("parquet", (), 0, size_bytes, digest.hexdigest())
+
+
+def _read_json_lines(file: BinaryIO) -> Table:
+    lines, columns, row_count = _Lines(file), dict[str, None](), 0
+    for row in _json_rows(lines):
+        columns.update(dict.fromkeys(row))
+        row_count += 1
+        if len(columns) > MAX_COLUMNS:
+            lines.refuse(f"with it there are more than {MAX_COLUMNS:,} columns", lines.number)
+    return Table("jsonl", tuple(columns), row_count, lines.size_bytes, lines.digest.hexdigest())
+
+
+def _json_rows(lines: "_Lines") -> Iterator[dict[str, Any]]:
+    """The rows of a JSON Lines file, each a flat object."""
+    for line in lines:
+        lines.begin_row()
+        if line.strip():
+            yield _json_row(line, lines)
+
+
+def _json_row(line: str, lines: "_Lines") -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        lines.refuse(f"column {error.colno} is no JSON ({error.msg})", lines.number)
+    except (RecursionError, ValueError):
+        lines.refuse("this JSON cannot be read", lines.number)
+    if not isinstance(row, dict) or not row:
+        lines.refuse("a row is a JSON object with a value for each column", lines.number)
+    for name, value in row.items():
+        if not name.strip() or len(name) > MAX_COLUMN_NAME_CHARS or "\0" in name or not _is_utf8(name):
+            lines.refuse(f"a key has 1 to {MAX_COLUMN_NAME_CHARS} characters of text", lines.number)
+        if isinstance(value, dict | list):
+            lines.refuse(f"key '{name}': a cell is a text, a number, true, false or null", lines.number)
+    return row
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _preview_json(file: BinaryIO, limit: int) -> Preview:
+    lines = _Lines(file)
+    rows = list(itertools.islice(_json_rows(lines), limit + 1))
+    columns = tuple(dict.fromkeys(name for row in rows[:limit] for name in row))
+    shown = max(1, PREVIEW_CELLS // max(1, limit))
+    cells = [[_cell(row.get(name)) for name in columns[:shown]] for row in rows[:limit]]
+    return Preview(columns[:shown], cells, len(rows) <= limit, max(0, len(columns) - shown))
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return text[:PREVIEW_CELL_CHARS].encode(errors="replace").decode()
+
+
+def read_preview(file: BinaryIO, limit: int, format_name: str = "csv") -> Preview:
+    """The first `limit` rows of a CSV or JSON Lines file that `read_table` took; no more of it is read.
 
     Of so many columns that the rows had more than PREVIEW_CELLS cells, the last ones are left out.
     """
+    if format_name == "jsonl":
+        return _preview_json(file, limit)
     lines = _Lines(file)
     rows = _rows(lines)
     columns = _header(next(rows, None), lines)

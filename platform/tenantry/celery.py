@@ -45,6 +45,8 @@ app.conf.update(
         "inference.batch": {"queue": "batch"},
         "inference.*": {"queue": INFERENCE},
         "training.decide_activation": {"queue": "default"},  # takes no time, and must not wait behind fits that do
+        "training.search": {"queue": "default"},  # asks for trials and waits for none
+        "training.profile": {"queue": "default"},
         "training.*": {"queue": "training"},
     },
     task_time_limit=LONGEST_JOB_S,

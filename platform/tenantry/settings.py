@@ -201,6 +201,7 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "CallerKindEnum": ("token", "user", "operator"),
         "DeploymentLaneEnum": "models_registry.routing.LANES",
+        "DatasetStateEnum": "training.models.DatasetState",
         "JobStateEnum": "tenants.models.JobState",
         "LaneEnum": "tenants.models.Lane",
         "TenantStateEnum": "tenants.models.TenantState",

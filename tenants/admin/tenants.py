@@ -51,7 +51,12 @@ class TenantForm(PageForm):
     )
     max_artifact_bytes = NumberField(min_value=1, label="Most bytes an upload")
     max_storage_bytes = NumberField(min_value=0, label="Most bytes kept")
+    max_dataset_bytes = NumberField(min_value=0, label="Most bytes of datasets")
     max_open_runs = NumberField(min_value=0, label="Most open runs")
+    max_running_runs = NumberField(min_value=1, label="Most runs at once")
+    max_run_seconds = NumberField(min_value=1, label="Longest run, in seconds")
+    max_run_cpu_seconds = NumberField(min_value=1, label="Most CPU time of a run, in seconds")
+    max_run_memory_bytes = NumberField(min_value=1 << 20, label="Most memory of a run, in bytes")
 
 
 class DeleteForm(PageForm):
@@ -111,7 +116,9 @@ class TenantPages(ScopedPages):
             "Storage": obj.storage_alias,
             "Most bytes kept": size(obj.max_storage_bytes),
             "Most bytes an upload": size(obj.max_artifact_bytes),
-            "Most open runs": obj.max_open_runs,
+            "Most bytes of datasets": size(obj.max_dataset_bytes),
+            "Most open runs": f"{obj.max_open_runs}, of them {obj.max_running_runs} at once",
+            "Of a run": f"{obj.max_run_seconds} s, {obj.max_run_cpu_seconds} s CPU, {size(obj.max_run_memory_bytes)}",
             "Open jobs": self.open_jobs(obj),
         }
         return [

@@ -143,6 +143,7 @@ class Job(models.Model):
                 attempts=F("attempts") + 1,
                 worker=worker,
                 lease_until=now + LEASE,
+                hinted_at=None,  # if this worker is lost, the next hint is due as soon as its lease is over
                 started_at=Coalesce("started_at", Now()),
             ):
                 raise JobLost

@@ -63,6 +63,11 @@ class Tenant(TenantMixin):  # type: ignore[misc]
     max_artifact_bytes = models.PositiveBigIntegerField(default=5 << 30)
     max_storage_bytes = models.PositiveBigIntegerField(default=100 << 30)
     max_open_runs = models.PositiveIntegerField(default=50)
+    max_running_runs = models.PositiveIntegerField(default=4)
+    max_run_seconds = models.PositiveIntegerField(default=3600)
+    max_run_cpu_seconds = models.PositiveIntegerField(default=2 * 3600)
+    max_run_memory_bytes = models.PositiveBigIntegerField(default=4 << 30)
+    max_dataset_bytes = models.PositiveBigIntegerField(default=20 << 30)
     fingerprint = models.CharField(max_length=64, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
 

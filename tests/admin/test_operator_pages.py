@@ -69,7 +69,12 @@ def test_quotas_and_storage_are_changed(operator: TenantClient, acme: Tenant) ->
         "storage_alias": "filesystem",
         "max_artifact_bytes": 10,
         "max_storage_bytes": 20,
+        "max_dataset_bytes": 30,
         "max_open_runs": 3,
+        "max_running_runs": 2,
+        "max_run_seconds": 60,
+        "max_run_cpu_seconds": 90,
+        "max_run_memory_bytes": 1 << 30,
     }
     operator.post(f"{TENANTS}/{acme.pk}/edit/", form)
     acme.refresh_from_db()

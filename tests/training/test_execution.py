@@ -20,7 +20,7 @@ from tenants import jobs
 from tenants.models import Job, JobState
 from tenants.scope import tenant_scope
 from tests.training.conftest import run_body, upload
-from training import execution, services
+from training import activation, execution, services
 from training.models import Run, RunMetric
 from training.run_requests import RunRequest
 
@@ -378,7 +378,7 @@ def test_a_decision_delivered_twice_activates_once(acme, scientist):
 
 
 def test_a_decision_waits_for_the_inspection(acme, scientist, monkeypatch):
-    monkeypatch.setattr(execution, "INSPECTION_WAIT_S", 0.1)
+    monkeypatch.setattr(activation, "INSPECTION_WAIT_S", 0.1)
     run = submitted(acme, scientist, **FIRST)
     work(acme, run)
     work(acme, decision_job(acme, run))
@@ -392,7 +392,7 @@ def test_a_decision_waits_for_the_inspection(acme, scientist, monkeypatch):
 
 
 def test_an_inspection_that_never_ends_is_given_up(acme, scientist, monkeypatch):
-    monkeypatch.setattr(execution, "INSPECTION_WAIT_S", 0.1)
+    monkeypatch.setattr(activation, "INSPECTION_WAIT_S", 0.1)
     run = submitted(acme, scientist, **FIRST)
     work(acme, run)
     Job.objects.filter(pk=decision_job(acme, run).pk).update(max_attempts=1)
@@ -415,14 +415,14 @@ def test_a_deleted_version_is_not_decided_about(acme, scientist):
 def test_a_decision_holds_against_what_serves_when_it_is_written(acme, scientist, monkeypatch):
     plain = trained(acme, scientist)
     run = trained(acme, scientist, **FIRST)
-    decide = execution.decide  # type: ignore[attr-defined]
+    decide = activation.decide  # type: ignore[attr-defined]
 
     def decided_while_somebody_activates(criterion, candidate, active):
         decision = decide(criterion, candidate, active)
         registry.activate(version=plain.version, actor="somebody")
         return decision
 
-    monkeypatch.setattr(execution, "decide", decided_while_somebody_activates)
+    monkeypatch.setattr(activation, "decide", decided_while_somebody_activates)
     work(acme, decision_job(acme, run))
     assert serving(acme) == plain.version.number
     decision = seen(acme, run).activation_decision

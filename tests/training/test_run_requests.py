@@ -59,10 +59,10 @@ def test_a_run_uses_the_newest_version_unless_it_names_one(scientist, dataset):
         ({"params": {"C": "x"}}, "params.C", "valid number"),
         ({"params": {"depth": 3}}, "params.depth", "not permitted"),
         ({"params": []}, "params", "dictionary"),
-        ({"validation": {"kind": "kfold"}}, "validation.kind", "'holdout'"),
+        ({"validation": {"kind": "bootstrap"}}, "validation.kind", "'holdout'"),
         ({"validation": {"fraction": 2}}, "validation.fraction", "less than or equal to 0.9"),
         ({"validation": {"seed": -1}}, "validation.seed", "greater than or equal to 0"),
-        ({"validation": {"folds": 5}}, "validation.folds", "not permitted"),
+        ({"validation": {"shards": 5}}, "validation.shards", "not permitted"),
         ({"model": "a b"}, "model", "name"),
         ({"model": ".."}, "model", "name"),
         ({"experiment": "x" * 251}, "experiment", "250"),
@@ -81,7 +81,7 @@ def test_each_fault_is_named_by_its_field(acme, client_for, dataset, changes, pa
     assert (answer.status_code, error["code"]) == (422, "invalid_parameter")
     assert error["fields"].keys() == {path}
     assert says in error["fields"][path]
-    assert not Job.objects.exists()
+    assert not Job.objects.filter(kind=RUN_KIND).exists()
     with tenant_scope(acme):
         assert not Run.objects.exists()
         assert not Experiment.objects.exists()
@@ -146,7 +146,7 @@ def test_a_run_asked_for_twice_with_one_key_is_one_run(scientist, dataset):
     first = scientist.post_json("api/v1/runs", run_body(), **key)
     again = scientist.post_json("api/v1/runs", run_body(), **key)
     assert (again.status_code, again.json(), again["Location"]) == (202, first.json(), first["Location"])
-    assert Job.objects.count() == 1
+    assert Job.objects.filter(kind=RUN_KIND).count() == 1
     assert scientist.post_json("api/v1/runs", run_body(model="other"), **key).status_code == 422
 
 
@@ -259,7 +259,8 @@ def test_runs_are_compared_side_by_side(acme, scientist, dataset):
 
 
 @pytest.mark.parametrize(
-    ("ids", "status"), [("", 422), ("x,y", 422), (str(uuid.UUID(int=1)), 422), (f"{uuid.UUID(int=1)},{uuid.UUID(int=2)}", 404)]
+    ("ids", "status"),
+    [("", 422), ("x,y", 422), (str(uuid.UUID(int=1)), 422), (f"{uuid.UUID(int=1)},{uuid.UUID(int=2)}", 404)],
 )
 def test_a_comparison_needs_runs(scientist, dataset, ids, status):
     assert scientist.get(f"api/v1/runs/compare?ids={ids}").status_code == status

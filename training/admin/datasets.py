@@ -29,7 +29,9 @@ class DatasetForm(PageForm):
     name = TextField(
         max_length=100, help_text="The dataset's name. A further file under the same name is a further version."
     )
-    file = forms.FileField(widget=forms.FileInput, help_text="A CSV file with a header line.")
+    file = forms.FileField(
+        widget=forms.FileInput, help_text="CSV with a header line, JSON Lines with an object a line, or Parquet."
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

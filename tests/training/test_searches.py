@@ -1,0 +1,189 @@
+"""A search tries parameters, gives bad trials up, and makes the best one's version."""
+
+import statistics
+
+import pytest
+from django.utils import timezone
+
+from runtimes.client import Progress
+from tenants import jobs
+from tenants.models import Job
+from tenants.scope import tenant_scope
+from tests.training.conftest import customers, upload
+from training import execution, fit_watch, searching, trials
+from training.models import Purpose, Run, RunMetric
+from training.run_requests import RunRequest
+from training.search_requests import SearchRequest, check_search, grid_size
+from training.suggestions import Tried, suggest
+
+SPACE = {"C": [0.01, 1.0], "max_iter": {"low": 50, "high": 200, "steps": 2}}
+
+
+def search_body(**changes):
+    """A search that can be carried out on `customers`, with changes."""
+    body = {
+        "trainer": "logistic_regression",
+        "dataset": "customers",
+        "target": "left",
+        "model": "churn",
+        "method": "grid",
+        "trials": 16,
+        "space": SPACE,
+        "metric": "roc_auc",
+        "direction": "max",
+    }
+    return {name: value for name, value in (body | changes).items() if value is not None}
+
+
+def submitted(client, **changes):
+    answer = client.post_json("api/v1/searches", search_body(**changes))
+    assert answer.status_code == 202, answer.content
+    return answer.json()
+
+
+def step(tenant, search):
+    """Take the next step of a search, as a worker that a hint has reached."""
+    Job.objects.filter(pk=search["id"]).update(due_at=timezone.now())
+    with tenant_scope(tenant):
+        jobs.work_on(search["id"], searching.advance)
+
+
+def work_on_trials(tenant, search, most=100):
+    """Work on the open runs of a search."""
+    with tenant_scope(tenant):
+        waiting = Run.objects.filter(parent=search["id"], job__state="queued").order_by("created_at")
+        for run_id in waiting.values_list("pk", flat=True)[:most]:
+            jobs.work_on(str(run_id), execution.work)
+
+
+@pytest.mark.usefixtures("model_host")
+def test_a_grid_is_tried_whole_and_its_best_is_registered(acme, scientist, dataset):
+    search = submitted(scientist, experiment="spring")
+    assert (search["state"], search["purpose"], search["search"]["trials"]) == ("queued", "search", 4)
+    step(acme, search)
+    shown = scientist.get(f"api/v1/searches/{search['id']}").json()
+    assert shown["state"] == "running"
+    assert [trial["params"]["C"] for trial in shown["trials"]] == [0.01, 0.01, 1.0, 1.0]
+    work_on_trials(acme, search)
+    step(acme, search)
+    work_on_trials(acme, search)
+    step(acme, search)
+    shown = scientist.get(f"api/v1/searches/{search['id']}").json()
+    assert shown["state"] == "succeeded", shown["error"]
+    values = [trial["value"] for trial in shown["trials"]]
+    assert values[shown["best"]] == max(values)
+    assert shown["metrics"]["roc_auc"] == max(values)
+    assert shown["version"] == 1
+    assert shown["params"]["C"] == shown["trials"][shown["best"]]["params"]["C"]
+    listed = scientist.get("api/v1/runs?purpose=trial&order_by=-metrics.roc_auc").json()["results"]
+    assert [run["metrics"]["roc_auc"] for run in listed] == sorted(values, reverse=True)
+    assert {run["parent_id"] for run in listed} == {search["id"]}
+
+
+def test_a_search_counts_as_one_open_run_and_is_cancelled_with_its_trials(acme, scientist, dataset):
+    acme.max_open_runs = 1
+    acme.save()
+    search = submitted(scientist)
+    step(acme, search)
+    assert scientist.post_json("api/v1/searches", search_body()).status_code == 429
+    assert scientist.post(f"api/v1/runs/{search['id']}/cancel").json()["state"] == "cancelled"
+    with tenant_scope(acme):
+        assert set(Run.objects.values_list("job__state", flat=True)) == {"cancelled"}
+    assert scientist.post_json("api/v1/searches", search_body()).status_code == 202
+
+
+def test_a_search_whose_trials_all_fail_fails_with_the_reason(acme, scientist, dataset):
+    search = submitted(scientist)
+    step(acme, search)
+    with tenant_scope(acme):
+        of_trials = Run.objects.filter(parent=search["id"]).values("job")
+        Job.objects.filter(pk__in=of_trials).update(state="failed", finished_at=timezone.now())
+    step(acme, search)
+    shown = scientist.get(f"api/v1/searches/{search['id']}").json()
+    assert (shown["state"], shown["error"]["code"]) == ("failed", "no_trial_succeeded")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "told"),
+    [
+        ({"space": {}}, "space", "1 to 20"),
+        ({"space": {"depth": [1]}}, "space.depth", "no such parameter"),
+        ({"space": {"C": [1, -1]}}, "space.C", "greater than 0"),
+        ({"space": {"C": {"low": 2, "high": 1}}}, "space.C", "low is less than high"),
+        ({"space": {"C": {"low": 0, "high": 1, "log": True}}}, "space.C", "with log more than 0"),
+        ({"space": {"C": "all"}}, "space.C", "a list of"),
+        ({"metric": "r2"}, "metric", "roc_auc"),
+        ({"method": "luck"}, "method", "not a valid choice"),
+        ({"trials": 501}, "trials", "less than or equal to 500"),
+        ({"validation": {"kind": "none"}}, "validation.kind", "nothing to compare"),
+        ({"target": "gone"}, "target", "no column"),
+    ],
+    ids=["empty", "unknown", "value", "turned", "log", "word", "metric", "method", "trials", "validation", "target"],
+)
+def test_each_fault_is_named_by_its_field(scientist, dataset, changes, field, told):
+    answer = scientist.post_json("api/v1/searches", search_body(**changes))
+    assert answer.status_code == 422
+    assert told in answer.json()["error"]["fields"][field]
+
+
+def test_random_trials_lie_in_the_space_and_come_out_the_same_again():
+    search = {"method": "random", "seed": 3, "space": {"C": {"low": 1e-3, "high": 10, "log": True}, "k": [1, 2]}}
+    params = [suggest(search, number, []) for number in range(50)]
+    assert params == [suggest(search, number, []) for number in range(50)]
+    assert all(1e-3 <= one["C"] <= 10 and one["k"] in (1, 2) for one in params)
+    assert statistics.median(one["C"] for one in params) < 1
+    assert grid_size({"C": [1, 2, 3], "n": {"low": 1, "high": 2}}) == 6
+
+
+def test_a_bayesian_search_comes_closer_than_chance():
+    space = {"x": {"low": -10.0, "high": 10.0}, "kind": [["a"], ["b"]]}
+
+    def best(method):
+        search = {"method": method, "seed": 1, "space": space, "direction": "min"}
+        tried: list[Tried] = []
+        values = []
+        for number in range(30):
+            params = suggest(search, number, tried)
+            values.append((params["x"] - 3) ** 2 + (params["kind"] == ["b"]))
+            tried.append(Tried(params, values[-1], has_ended=True))
+        return min(values)
+
+    assert best("bayes") < best("random")
+    search = {"method": "bayes", "seed": 1, "space": space, "direction": "min"}
+    running = [Tried({"x": 3.0, "kind": ["a"]}, None, has_ended=False)] * 6
+    assert -10 <= suggest(search, 6, running)["x"] <= 10
+
+
+def test_a_trial_that_is_worse_than_most_were_is_given_up(acme, scientist, dataset):
+    search = submitted(scientist)
+    step(acme, search)
+    with tenant_scope(acme):
+        *others, trial = (
+            Run.objects.filter(purpose=Purpose.TRIAL).select_related("parent", "job").order_by("created_at")
+        )
+        for run in others:
+            for place in range(5):
+                RunMetric.objects.create(run=run, key="roc_auc", value=0.8, step=place, at=timezone.now())
+        job = Job.objects.get(pk=trial.pk)
+        job.claim("tests")
+        watch = fit_watch.FitWatch(job, trial)
+        assert watch.metric == "roc_auc"
+        for _ in range(3):
+            watch.on_progress(Progress(50.0, "fitting", {"roc_auc": 0.7}))
+        with pytest.raises(fit_watch.TrialPruned, match=r"0.7 at step 3"):
+            watch.on_progress(Progress(50.0, "fitting", {"roc_auc": 0.7}))
+        trials.end_pruned(job, trial, fit_watch.TrialPruned(0.7, 3))
+    shown = scientist.get(f"api/v1/searches/{search['id']}").json()
+    assert (shown["trials"][-1]["is_pruned"], shown["trials"][-1]["value"]) == (True, 0.7)
+    assert shown["best"] is None
+
+
+def test_the_row_of_a_search_says_all_of_it(acme, scientist, dataset):
+    with tenant_scope(acme):
+        asked = SearchRequest(
+            RunRequest("random_forest_classifier", "customers", "left", "m"), {"n_estimators": [1]},
+            {"metric": "log_loss"},
+        )  # fmt: skip
+        told = check_search(asked).search
+    assert (told["direction"], told["method"], told["trials"]) == ("min", "random", 16)
+    assert upload(scientist, content=customers(seed=3)).status_code == 201
