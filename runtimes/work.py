@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 import time
@@ -277,23 +278,30 @@ def checked() -> Iterator[None]:
     """Whatever is missing or of the wrong kind in a runner's result is a fault of the protocol."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, OverflowError, InvalidSignature) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, InvalidSignature) as error:
         raise ProtocolFault("A runner's result is not what it must be.") from error
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ProtocolFault("A runner told a time that is none.")
+    return float(value)
 
 
 def _inspection(result: Mapping[str, Any], usage: Mapping[str, Any]) -> Inspection:
     with checked():
         notes = [plain(text) for text in list(result["warnings"])[:MAX_WARNINGS]]
-        if (better := suiting(result["made_with"], usage["libraries"], usage["library_sets"])) is not None:
+        made_with = texts_of(result["made_with"])
+        if (better := suiting(made_with, usage["libraries"], usage["library_sets"])) is not None:
             notes.append(BETTER_SET.format(better))
         return Inspection(
             format=plain(result["format"], 40),
             task=task_of(result["task"]),
             signature=Signature.from_json(result["signature"]),
             libraries=dict(usage["libraries"]),
-            made_with=result["made_with"],
+            made_with=made_with,
             type_name=plain(result["type_name"], 80),
             warnings=tuple(notes),
             memory_bytes=int(usage["peak_bytes"]),
-            load_seconds=float(result["load_seconds"]),
+            load_seconds=_seconds(result["load_seconds"]),
         )
