@@ -38,6 +38,7 @@ def furnish(tenant: Any) -> dict[str, Any]:
         "path": "model.pkl",
         "digest": _dataset().digest,
         "run_id": str(_run().pk),
+        "group_id": "0" * 32,
         "prediction_id": str(_prediction(tenant, version).pk),
         "member_id": Membership.objects.get(tenant=tenant).pk,
         "token_id": str(ApiToken.objects.get(tenant=tenant).pk),

@@ -57,6 +57,8 @@ TENANT_PATHS = {
 }
 OPERATOR_PATHS = {
     "whoami": "get",
+    "runs": "post",
+    "runs/{group_id}": "get",
     "tenants": "get post",
     "tenants/{tenant_id}": "get patch delete",
     "status": "get",

@@ -21,6 +21,7 @@ from tenants import operator_api, ui
 from tenants.openapi import SchemaView
 from tenants.site.sites import operator_site, tenant_site
 from training import api as training_api
+from training import operator_api as training_operator_api
 
 Urls = list[URLPattern | URLResolver]
 
@@ -29,6 +30,7 @@ urlpatterns: Urls = [
     path("readyz", health.readyz),
     path("metrics", metrics.MetricsView.as_view(), name="metrics"),
     path("api/v1/", include(operator_api.operator_api_urlpatterns)),
+    path("api/v1/", include(training_operator_api.operator_api_urlpatterns)),
     path("api/v1/status", health.StatusView.as_view(), name="status"),
     path("api/v1/schema", SchemaView.as_view(), name="schema"),
     path("admin/", operator_site.urls),
