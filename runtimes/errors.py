@@ -125,7 +125,8 @@ def describe(error: BaseException, limit: int = MESSAGE_CHARS) -> str:
 
 def place_in_code(error: BaseException) -> str:
     """Where in the code that travels with an artifact it was raised, as `code/lib.py:12`; empty if nowhere there."""
-    place, trace = "", error.__traceback__
+    own = vars(BaseException)["__traceback__"]  # a class of an artifact's may have another one
+    place, trace = "", own.__get__(error)
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
         if name.endswith(".py") and not name.startswith(("/", "<")):  # of its code alone the name is relative

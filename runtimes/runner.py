@@ -91,9 +91,10 @@ def _inspect(order: Mapping[str, Any], channel: Connection, bundle_fd: int) -> d
     home = formats.library_set(found.format)
     if home != order["library_set"] and order["library_set"] in BUILT_IN:
         return {"needs": home}
-    channel.send({"stage": "reading", "made_with": made_with(found.files, found.path)})
+    named = {**found.declared.get("made_with", {}), **made_with(found.files, found.path)}
+    channel.send({"stage": "reading", "made_with": named})
     adapter = _adapter(found.format)
-    source = _source(found, order["options"])
+    source = _source(found, {**order["options"], "library_set": order["library_set"]})
     return found.noted(adapter.inspect(source, lambda stage: channel.send({"stage": stage}))).to_json()
 
 

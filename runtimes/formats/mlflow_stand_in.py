@@ -1,4 +1,4 @@
-"""As much of `mlflow` as an unpickled Python model asks for, where MLflow itself is not installed.
+"""As much of `mlflow` as an unpickled Python model asks for, where a library set does not hold MLflow itself.
 
 MLflow pickles a Python model's class by value, over its own `PythonModel` and with its own wrappers round `predict`;
 these names are all that such a file imports. Type hints are not enforced: the signature is, before the model is asked.
@@ -110,9 +110,7 @@ NAMES: Mapping[str, Mapping[str, Any]] = {
 
 
 def install() -> None:
-    """Put these names in MLflow's place for the rest of this process, unless this library set has imported MLflow."""
-    if "mlflow" in sys.modules:
-        return
+    """Put these names in MLflow's place for the rest of this process."""
     for name, content in NAMES.items():
         module = ModuleType(name)
         module.__path__ = []  # each may be a package

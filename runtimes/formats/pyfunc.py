@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import sys
 import time
@@ -22,6 +23,7 @@ from runtimes.errors import ArtifactRejected, plain
 from runtimes.formats import mlflow_stand_in
 from runtimes.formats.mlflow_folder import CODE_PATH, OF_PYTHON_MODELS, PYFUNC
 from runtimes.formats.scikit_learn import Loaded, PickledModel, checked
+from runtimes.libraries import BUILT_IN
 from runtimes.protocol import Runtime, Source
 
 
@@ -33,7 +35,8 @@ class PythonFunction(PickledModel):
     def read(self, source: Source) -> Loaded:
         """Load the model as MLflow does, without its data leaving the bundle."""
         started = time.monotonic()
-        mlflow_stand_in.install()
+        if source.options.get("library_set") in (None, *BUILT_IN) or importlib.util.find_spec("mlflow") is None:
+            mlflow_stand_in.install()
         show_files(source.bundle)
         flavour = source.options[PYFUNC]
         with warnings.catch_warnings(record=True) as caught:

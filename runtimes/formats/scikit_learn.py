@@ -21,6 +21,8 @@ from runtimes.formats.outputs import named_arrays, prove, text_or_numbers
 from runtimes.protocol import Findings, OnStage, Prediction, Runtime, Source, Task
 from runtimes.signature import Batch, ClassName, Field, Signature
 
+ROW_BY_ROW = ("sklearn.", "xgboost.", "lightgbm.")  # whose estimators predict each row for itself
+
 
 class Loaded:
     """A model as it came out of its file, with what was noticed on the way."""
@@ -87,7 +89,7 @@ class EstimatorPredictor:
     def __init__(self, model: Any, signature: Signature, *, has_labels: bool = False) -> None:
         self.model, self._signature = model, signature
         self._labels = dict(zip(class_names(model) or (), signature.classes or (), strict=False)) if has_labels else {}
-        self.is_batchable = type(model).__module__.startswith("sklearn.")
+        self.is_batchable = type(model).__module__.startswith(ROW_BY_ROW)
 
     def predict(self, batch: Batch, *, probabilities: bool) -> Prediction:
         """Predict every row; with probabilities, a classifier's `predict_proba` besides."""

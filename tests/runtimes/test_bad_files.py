@@ -32,7 +32,7 @@ from tests.runtimes.test_folders import zipped
 LIMITS = Limits(memory_bytes=512 * MIB, load_seconds=10.0, cpu_seconds=10)
 ROWS = np.random.default_rng(9).normal(size=(40, 4))
 TARGET = (ROWS[:, 0] > 0).astype(int)
-EXAMPLES = 6  # of each format: every one costs a runner or two
+EXAMPLES = 5  # of each format: every one costs a runner or two
 
 
 def _joblib() -> Files:

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from runtimes.client import HostClient
-from runtimes.errors import ModelError
+from runtimes.errors import ModelError, describe
 from tests.runtimes.bundles import inspected, rejection, served
 from tests.runtimes.test_folders import zipped
 
@@ -217,3 +217,12 @@ class Total:
 @pytest.mark.parametrize("source", [b"\xff\xfe", b"def (", b"import lib", b"raise SystemExit", b"x = '" + b"a" * 99])
 def test_code_that_cannot_be_imported_is_a_named_error(client: HostClient, source: bytes) -> None:
     rejection(client, {"model.pkl": b"clib\nTotal\n)\x81.", "lib.py": source})
+
+
+def test_a_traceback_of_an_artifacts_own_is_not_followed() -> None:
+    class Endless(Exception):
+        @property
+        def __traceback__(self) -> Any:  # type: ignore[override]
+            raise SystemExit
+
+    assert describe(Endless("x")) == "Endless: x"
