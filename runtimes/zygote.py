@@ -26,6 +26,7 @@ import msgpack
 
 from runtimes import runner, sandbox, seccomp
 from runtimes.errors import ConfinementUnavailable, RuntimeFault, describe, to_message
+from runtimes.exercise import exercise
 from runtimes.messages import Connection, EndOfStream
 
 MESSAGE_BYTES = 1 << 16
@@ -70,6 +71,7 @@ def main(library_set: str, fd: int) -> None:
     except Exception as error:
         channel.send(msgpack.packb({"broken": describe(error)}))
         os._exit(1)
+    exercise()
     _prepare_confinement()
     gc.collect()
     gc.freeze()  # what is loaded now stays shared with every child: the collector never writes into it

@@ -41,6 +41,7 @@ ENVIRONMENT = {
     "LOKY_MAX_CPU_COUNT": "1",
     "JOBLIB_MULTIPROCESSING": "0",  # else a forest's predict fails: joblib asks for semaphores
     "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # a process that forks runners has one thread
     "MALLOC_ARENA_MAX": "2",
     "ORT_DISABLE_TELEMETRY": "1",
     "TORCHINDUCTOR_CACHE_DIR": "/",  # torch.export makes this folder when it is imported; nothing is written there
