@@ -22,7 +22,7 @@ from runtimes.client import HostClient
 from runtimes.errors import ArtifactRejected, HostUnavailable
 from runtimes.libraries import LibrarySets, advice, minor, suiting
 from runtimes.zygotes import Zygotes
-from tests.runtimes import declared, hosts
+from tests.runtimes import attacks, declared, hosts
 from tests.runtimes.conftest import Load, bundle_of
 from tests.runtimes.payloads import running
 
@@ -145,9 +145,11 @@ def test_a_format_that_the_set_lacks_is_rejected(own_host: HostClient) -> None:
 
 def test_a_runner_of_a_declared_set_is_confined(host: HostClient, sets: Path) -> None:
     assert host.check(declared.NAME)["scikit-learn"] == declared.OLD_VERSION
-    for path in ["/etc/passwd", hosts.ROOT / "pyproject.toml", sets / declared.NAME / "set.json", joblib.__file__]:
-        code = f"result = open({str(path)!r}).read()"
-        assert rejection(host, running(code), library_set=declared.NAME).code == "confinement_violation", path
+    paths = ["/etc/passwd", hosts.ROOT / "pyproject.toml", sets / declared.NAME / "set.json", joblib.__file__]
+    codes = [f"result = open({str(path)!r}).read()" for path in paths]
+    codes += ["socket.socket()", "os.fork()", "os.kill(os.getppid(), 9)"]
+    for code in [*codes, attacks.KERNEL["use io_uring"], attacks.PROCESSES["exec"].format(open_folder="/tmp")]:
+        assert rejection(host, running(code), library_set=declared.NAME).code == "confinement_violation", code
 
 
 def test_a_killed_zygote_of_a_set_is_started_again(own_host: HostClient, old_forest: bytes) -> None:
