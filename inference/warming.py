@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connections
+from django.db.models import Q
 
 from common.background import Background
 from common.errors import Conflict, PlatformError, Unavailable
@@ -101,11 +102,11 @@ def follow(client: HostClient, tenant: Tenant) -> None:
         known = ModelVersion.objects.filter(pk__in=[key.removeprefix(mine) for key in runners if _is_plain(key)])
         models = set(known.values_list("model", flat=True))
         pinned: set[str] = set()
-        for deployment in Deployment.objects.select_related("activation"):
+        wanted = Q(model__in=models) | Q(activation__routing__pinned=True)
+        for deployment in Deployment.objects.select_related("activation").filter(wanted):
             routing = routing_of(deployment.activation)
-            if routing.is_pinned or deployment.model_id in models:
-                keys = _follow_one(client, tenant, deployment, routing, runners)
-                pinned |= keys if routing.is_pinned else set()
+            keys = _follow_one(client, tenant, deployment, routing, runners)
+            pinned |= keys if routing.is_pinned else set()
     for key, runner in runners.items():
         if runner["pinned"] and key not in pinned:
             client.pin(key, pinned=False)
