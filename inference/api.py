@@ -27,7 +27,7 @@ from tenants.authentication import Caller, authenticate, caller_of
 from tenants.idempotency import Idempotent, begin, fingerprint, forget, keep
 from tenants.job_api import await_end, wait_asked
 from tenants.models import Scope
-from tenants.operations import WAIT
+from tenants.operations import REFUSED, WAIT
 
 
 @csrf_exempt  # `authenticate` asks sessions for their CSRF token
@@ -116,6 +116,19 @@ class PredictionView(APIView):
         return Response(prediction_body(prediction))
 
 
+class PredictionCancelView(APIView):
+    """Ending a prediction that was asked for with `async`."""
+
+    scopes = {"POST": Scope.PREDICT}
+
+    @extend_schema(request=None, responses={200: AsyncPredictionSerializer, 409: REFUSED})
+    def post(self, request: Request, prediction_id: uuid.UUID) -> Response:
+        """End it whether it is queued or running; 409 where it has ended already."""
+        prediction = get_object_or_404(AsyncPrediction.objects.select_related("job"), pk=prediction_id)
+        prediction.job.cancel()
+        return Response(prediction_body(prediction))
+
+
 class FeedbackView(Idempotent):
     """What turned out to be true."""
 
@@ -134,5 +147,6 @@ api_urlpatterns = [
     path("predict", predict, name="predict-default"),
     path("models/<str:name>/predict", predict, name="predict"),
     path("predictions/<uuid:prediction_id>", PredictionView.as_view(), name="prediction"),
+    path("predictions/<uuid:prediction_id>/cancel", PredictionCancelView.as_view(), name="prediction-cancel"),
     path("feedback", FeedbackView.as_view(), name="feedback"),
 ]

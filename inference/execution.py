@@ -3,16 +3,17 @@
 import logging
 import time
 from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from common.errors import Conflict
 from inference import predictions
-from inference.models import AsyncPrediction
+from inference.models import AsyncPrediction, BatchJob
 from inference.served import Served
 from tenants import jobs
 from tenants.models import Job, Tenant, TenantState
@@ -49,19 +50,21 @@ def sweep() -> int:
     for tenant in Tenant.objects.exclude(state=TenantState.DELETING):
         try:
             with tenant_scope(tenant):
-                removed += _prune_predictions(now - ANSWERS_KEPT) + jobs.prune_ended(now - JOBS_KEPT)
+                removed += _prune(AsyncPrediction.objects.all(), now - ANSWERS_KEPT)
+                removed += _prune(BatchJob.objects.all(), now - JOBS_KEPT)
+                removed += jobs.prune_ended(now - JOBS_KEPT)
         except Exception:  # one tenant's rows must not keep the others' from being swept
             log.exception("sweep_failed", extra={"tenant": tenant.tenant_id})
     return removed
 
 
-def _prune_predictions(before: datetime) -> int:
-    """Remove predictions asked for before this, unless they still wait, each with its job."""
+def _prune(rows: QuerySet[Any], before: datetime) -> int:
+    """Remove what was asked for before this, unless it still waits, each with its job."""
     is_open = Exists(Job.objects.open().filter(pk=OuterRef("job_id")))
-    doomed = AsyncPrediction.objects.filter(~is_open, created_at__lt=before).order_by()
+    doomed = rows.filter(~is_open, created_at__lt=before).order_by()
     removed = 0
     while keys := list(doomed.values_list("pk", "job_id")[:SWEEP_BATCH]):
         with transaction.atomic():
-            removed += AsyncPrediction.objects.filter(pk__in=[key for key, _ in keys]).delete()[0]
+            removed += rows.filter(pk__in=[key for key, _ in keys]).delete()[0]
             removed += Job.objects.filter(pk__in=[job for _, job in keys]).delete()[0]
     return removed

@@ -5,6 +5,7 @@ from typing import Any
 from celery import shared_task
 
 from inference import execution, warming
+from inference.batch import work as batch_work
 from inference.execution import KIND
 from inference.queued import work
 from inference.queued.queues import QUEUED_TASK
@@ -15,6 +16,11 @@ from tenants.jobs import TenantTask, work_on
 @shared_task(name=KIND, base=TenantTask)
 def predict(*, job_id: str) -> None:
     work_on(job_id, execution.predict)
+
+
+@shared_task(name=batch_work.KIND, base=TenantTask)
+def predict_table(*, job_id: str) -> None:
+    work_on(job_id, batch_work.predict_table)
 
 
 @shared_task(name=WARM, base=TenantTask)

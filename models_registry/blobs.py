@@ -7,6 +7,9 @@ touches it first by a conditional UPDATE, and one that finds no row starts afres
 import hashlib
 import io
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from django.utils import timezone
 from common.errors import Invalid, PlatformError, Unavailable
 from models_registry.models import Blob, Bundle, BundleFile
 from models_registry.paths import check_paths
+from models_registry.spooling import spool_folder
 from tenants.scope import current_tenant
 
 log = logging.getLogger(__name__)
@@ -61,8 +65,42 @@ def store_bundle(files: Iterable[IncomingFile]) -> Bundle:
     return _tie(dict(stored))
 
 
+def store_blob(file: BinaryIO) -> Blob:
+    """The stored blob of these bytes, in no bundle: safe from the collector for an hour after it was last kept.
+
+    Raises:
+        Unavailable: the storage failed, or took longer than the collector waits.
+    """
+    return _store(file)
+
+
+def keep_blobs(keys: Iterable[Any]) -> None:
+    """Have the collector spare these blobs for an hour; those that it took already stay gone."""
+    Blob.objects.filter(pk__in=list(keys), is_stored=True).update(touched_at=timezone.now())
+
+
 def open_file(bundle_file: BundleFile) -> BinaryIO:
-    """The file's bytes as a stream that ends only if they are the bytes that were stored.
+    """The file's bytes as a stream, as `open_blob` gives it."""
+    return open_blob(bundle_file.blob)
+
+
+@contextmanager
+def local_copy(bundle_file: BundleFile) -> Iterator[int]:
+    """A read-only descriptor of the file's verified bytes, from an unnamed file that is gone after the block."""
+    with tempfile.TemporaryFile(dir=spool_folder()) as copy:
+        with open_file(bundle_file) as source:
+            shutil.copyfileobj(source, copy, READ_BYTES)
+        copy.flush()
+        # Opened once more, so that what goes to a runner cannot be written to.
+        descriptor = os.open(f"/proc/self/fd/{copy.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def open_blob(blob: Blob) -> BinaryIO:
+    """The blob's bytes as a stream that ends only if they are the bytes that were stored.
 
     The last piece is handed out after the hash was checked, so a reader who got them all has the right ones.
 
@@ -70,7 +108,6 @@ def open_file(bundle_file: BundleFile) -> BinaryIO:
         CorruptFile: the bytes are other ones.
         Unavailable: the storage failed.
     """
-    blob = bundle_file.blob
     with storage_faults(blob.storage_alias):
         try:
             source = storages[blob.storage_alias].open(name_of(blob), "rb")

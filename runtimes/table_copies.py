@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,13 @@ class TableCopy(ABC):
     def __init__(self, file: BinaryIO, write: Write, added: Sequence[NewColumn]) -> None:
         self._file, self._write, self.added = file, write, list(added)
         self.keys = [column.name for column in added]
+        self._size = max(1, file.seek(0, os.SEEK_END))
+        file.seek(0)
+
+    @property
+    def read_fraction(self) -> float:
+        """About how much of the file has been read, from 0 to 1."""
+        return min(1.0, self._file.tell() / self._size)
 
     @abstractmethod
     def pieces(self, rows: int) -> Iterator[Piece]:

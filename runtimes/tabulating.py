@@ -1,8 +1,8 @@
 """Predicting a table in a file: rows leave this confined runner a chunk at a time, predictions come in, and the table
 with its predictions goes out, in memory that does not grow with the file.
 
-    {chunk, rows, asked, arrays}  ──>  {outputs, probabilities, faults}   the rows that fit, and their predictions
-    {table}                       ──>                                     a piece of the result
+    {chunk, rows, asked, read, arrays}  ──>  {outputs, probabilities, faults}   the rows that fit, and their predictions
+    {table}                             ──>                                     a piece of the result
 
 The first `known` chunks are answered by who has their predictions already; their rows do not leave.
 """
@@ -42,7 +42,8 @@ def tabulate(order: Mapping[str, Any], channel: Connection, table_fd: int) -> di
     number = rows = 0
     for piece in copy.pieces(ROWS):
         for part, conformed in _parts(piece, signature):
-            _send_chunk(channel, number, len(part.frame), conformed, is_known=number < int(order.get("known", 0)))
+            known = number < int(order.get("known", 0))
+            _send_chunk(channel, number, len(part.frame), conformed, copy.read_fraction, is_known=known)
             answer = channel.receive()
             copy.append(part.original, _values(answer.header, answer.body, conformed, len(part.frame), signature, copy))
             number, rows = number + 1, rows + len(part.frame)
@@ -72,9 +73,11 @@ def _parts(piece: Piece, signature: Signature) -> Iterator[tuple[Piece, Conforme
         yield from _parts(piece.cut(slice(start, min(start + step, rows))), signature)
 
 
-def _send_chunk(channel: Connection, number: int, rows: int, conformed: Conformed, *, is_known: bool) -> None:
+def _send_chunk(
+    channel: Connection, number: int, rows: int, conformed: Conformed, read: float, *, is_known: bool
+) -> None:
     asked = rows - len(conformed.faults)
-    header: dict[str, Any] = {"chunk": number, "rows": rows, "asked": asked}
+    header: dict[str, Any] = {"chunk": number, "rows": rows, "asked": asked, "read": read}
     if is_known or not asked:
         channel.send(header)
     else:

@@ -23,12 +23,16 @@ TABLE = "table"
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of the table. asked: how many of them fit the model; batch: those, None where nobody is to be asked."""
+    """Some rows of the table. read_fraction: how much of the file was read with them, from 0 to 1.
+
+    asked: how many of the rows fit the model. batch: those; None where nobody is to be asked.
+    """
 
     number: int
     rows: int
     asked: int
     batch: Batch | None
+    read_fraction: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,11 +118,12 @@ def _chunk(frame: Frame) -> Chunk:
     header = frame.header
     with checked():
         number, rows, asked = (int(header[name]) for name in ("chunk", "rows", "asked"))
+        read = min(max(float(header["read"]), 0.0), 1.0)
         if not 0 <= asked <= rows <= MOST_ROWS or number < 0:
             raise ValueError("impossible counts")
     if "arrays" not in header:
-        return Chunk(number, rows, asked, None)
+        return Chunk(number, rows, asked, None, read)
     batch = arrays.decode_batch(header, frame.body, max_rows=MOST_ROWS)
     if rows_of(batch) != asked:
         raise ProtocolFault("A runner's chunk has other rows than it says.")
-    return Chunk(number, rows, asked, batch)
+    return Chunk(number, rows, asked, batch, read)

@@ -40,6 +40,7 @@ def furnish(tenant: Any) -> dict[str, Any]:
         "run_id": str(_run().pk),
         "group_id": "0" * 32,
         "prediction_id": str(_prediction(tenant, version).pk),
+        "batch_id": str(_batch(tenant, version).pk),
         "member_id": Membership.objects.get(tenant=tenant).pk,
         "token_id": str(ApiToken.objects.get(tenant=tenant).pk),
     }
@@ -90,3 +91,21 @@ def _prediction(tenant: Any, version: Any) -> Any:
 
     job = Job.objects.create(tenant=tenant, kind="inference.predict", object_id="tests", state=JobState.CANCELLED)
     return AsyncPrediction.objects.create(job=job, version=version, model_name="churn", request={})
+
+
+def _batch(tenant: Any, version: Any) -> Any:
+    from inference.models import BatchJob
+    from tenants.models import Job, JobState
+
+    job = Job.objects.create(tenant=tenant, kind="inference.batch", object_id="tests", state=JobState.CANCELLED)
+    return BatchJob.objects.create(
+        id=job.pk,
+        job=job,
+        version=version,
+        model_name="churn",
+        version_number=version.number,
+        table=version.bundle,
+        table_path="model.pkl",
+        format="csv",
+        file_name="customers.csv",
+    )

@@ -34,7 +34,12 @@ TENANT_PATHS = {
     "models/{name}/predict": "post",
     "predict": "post",
     "predictions/{prediction_id}": "get",
+    "predictions/{prediction_id}/cancel": "post",
     "feedback": "post",
+    "batch-jobs": "get post",
+    "batch-jobs/{batch_id}": "get",
+    "batch-jobs/{batch_id}/cancel": "post",
+    "batch-jobs/{batch_id}/result": "get",
     "datasets": "get post",
     "datasets/{name}": "get delete",
     "datasets/{name}/versions": "get",
@@ -71,6 +76,8 @@ FILTERS = {
     "models/{name}/versions": "state format task",
     VERSION: "wait",
     "predictions/{prediction_id}": "wait",
+    "batch-jobs": "state model",
+    "batch-jobs/{batch_id}": "wait",
     "runs": "state experiment model trainer dataset digest created_by purpose parent order_by",
     "searches/{run_id}": "wait",
     DATASET: "wait",
@@ -105,4 +112,12 @@ def test_uploads_are_multipart(path: str) -> None:
 def test_long_work_answers_202() -> None:
     paths = cached_document_of("tenant")["paths"]
     accepting = {path for path, methods in paths.items() if "202" in methods.get("post", {}).get("responses", {})}
-    assert accepting == {"/api/v1/runs", "/api/v1/runs/custom", "/api/v1/searches", f"/api/v1/{VERSION}/evaluate", "/api/v1/predict", "/api/v1/models/{name}/predict"}
+    assert accepting == {
+        "/api/v1/batch-jobs",
+        "/api/v1/runs",
+        "/api/v1/runs/custom",
+        "/api/v1/searches",
+        f"/api/v1/{VERSION}/evaluate",
+        "/api/v1/predict",
+        "/api/v1/models/{name}/predict",
+    }

@@ -26,6 +26,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/activate-best": {
         "model": "churn", "metric": "auc", "direction": "max", "dataset": "", "reason": "best",
     },
+    "POST /api/v1/batch-jobs": {"model": "churn", "dataset": "customers", "version": 1, "probabilities": True},
     "POST /api/v1/experiments": {"name": "second"},
     "POST /api/v1/feedback": {"id": "0" * 32, "row": 1, "truth": {"label": "yes"}},
     "POST /api/v1/members": {"email": "new@furnished.test", "role": "viewer"},

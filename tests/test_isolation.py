@@ -50,7 +50,12 @@ SCOPES: dict[str, dict[str, str]] = {
     "api/v1/predict": {"POST": PREDICT},
     "api/v1/models/<str:name>/predict": {"POST": PREDICT},
     "api/v1/predictions/<uuid:prediction_id>": {"GET": PREDICT},
+    "api/v1/predictions/<uuid:prediction_id>/cancel": {"POST": PREDICT},
     "api/v1/feedback": {"POST": PREDICT},
+    "api/v1/batch-jobs": {"GET": READ, "POST": WRITE},
+    "api/v1/batch-jobs/<uuid:batch_id>": {"GET": READ},
+    "api/v1/batch-jobs/<uuid:batch_id>/cancel": {"POST": WRITE},
+    "api/v1/batch-jobs/<uuid:batch_id>/result": {"GET": READ},
     "api/v1/models/<str:name>/shadow": {"GET": READ},
     "v2": {"GET": ANY},
     "v2/health/live": {"GET": ANY},
@@ -133,6 +138,7 @@ OTHERS: dict[str, Callable[[Tenant], object]] = {
     "run_id": lambda other: _other_run(other),
     "group_id": lambda other: uuid.uuid4(),
     "prediction_id": lambda other: uuid.uuid4(),
+    "batch_id": lambda other: _other_batch(other),
     "uidb64": lambda other: "MQ",
     "token": lambda other: "abc-def",
 }
@@ -380,6 +386,19 @@ def _operator_token(tenant: Tenant) -> tuple[ApiToken, str]:
     token, secret = ApiToken.mint(name="operator", scopes=["admin"])
     token.tenants.add(tenant)
     return token, secret
+
+
+def _other_batch(other: Tenant) -> uuid.UUID:
+    from inference.models import BatchJob
+    from models_registry.models import Bundle
+    from tenants.models import Job
+
+    with tenant_scope(other):
+        bundle = Bundle.objects.create(digest=uuid.uuid4().hex, size_bytes=0)
+        job = Job.objects.create(tenant=other, kind="inference.batch", object_id="tests")
+        return BatchJob.objects.create(
+            id=job.pk, job=job, model_name="theirs", version_number=1, table=bundle, format="csv"
+        ).pk
 
 
 def _other_run(other: Tenant) -> uuid.UUID:

@@ -122,7 +122,7 @@ def test_creating_is_repeatable_and_says_where() -> None:
 
 def test_lists_say_how_they_are_read() -> None:
     lists = {told: operation for told, operation in operations("tenant") if "cursor" in parameters(operation)}
-    assert len(lists) == 12, sorted(lists)
+    assert len(lists) == 13, sorted(lists)
     for told, operation in lists.items():
         found = parameters(operation)
         assert found["order_by"]["default"] in found["order_by"]["enum"], told

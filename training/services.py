@@ -8,10 +8,11 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError, QuerySet
 
-from common.errors import Conflict, Invalid, TooLarge
+from common.errors import Conflict, Invalid, NotFound, TooLarge
 from models_registry.blobs import IncomingFile, open_file, store_bundle
 from models_registry.models import Bundle, ModelVersion, is_name
 from models_registry.quota import check_room, claim_room
+from models_registry.stored_tables import StoredTable
 from runtimes.profiles import Profile
 from tenants import jobs
 from tenants.audit import record
@@ -132,6 +133,19 @@ def await_profile(version: DatasetVersion, wait_s: float) -> None:
     for job in profiles:
         await_end(job, wait_s)
     version.refresh_from_db(fields=["state", "columns", "row_count", "profile", "rejection_reason"])
+
+
+def stored_table(name: str) -> StoredTable:
+    """The newest version of this dataset, as other apps take it.
+
+    Raises:
+        NotFound: there is no such dataset.
+    """
+    versions = DatasetVersion.objects.filter(dataset__name=name).select_related("bundle", "dataset")
+    newest = versions.order_by("-created_at", "-pk").first()
+    if newest is None:
+        raise NotFound(f"There is no dataset '{name[:100]}'.")
+    return StoredTable(newest.bundle, newest.path, newest.format, str(newest), newest.file_name)
 
 
 @transaction.atomic

@@ -1,5 +1,5 @@
 """What predictions add to the tenant's admin."""
 
-from inference.admin import try_it
+from inference.admin import batch_jobs, try_it
 
-__all__ = ["try_it"]
+__all__ = ["batch_jobs", "try_it"]

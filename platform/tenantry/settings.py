@@ -176,6 +176,8 @@ WEB_THREADS = environment.positive("WEB_THREADS", 16)
 TENANT_REQUESTS_IN_FLIGHT = environment.positive("TENANT_REQUESTS_IN_FLIGHT", max(2, WEB_THREADS // 2))
 INFERENCE_THREADS = environment.positive("INFERENCE_THREADS", 8)
 INFERENCE_QUEUES = environment.positive("INFERENCE_QUEUES", 4)
+BATCH_THREADS = environment.positive("BATCH_THREADS", 4)
+DATASET_TABLES = "training.services.stored_table"  # whom batch jobs ask for a dataset's table
 
 # --- work that goes on after the answer -----------------------------------------------------------------------------
 BROKER_URL = environment.broker_url(default=REDIS_URL)

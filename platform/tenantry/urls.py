@@ -12,6 +12,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from common import error_pages
 from inference import api as inference_api
 from inference import mlflow_scoring, shadow_api
+from inference.batch import api as batch_api
 from inference.open_inference import views as open_inference
 from models_registry import api as models_registry_api
 from models_registry import deployment_api
@@ -42,6 +43,7 @@ tenant_urlpatterns: Urls = [
     path("api/v1/", include(models_registry_api.api_urlpatterns)),
     path("api/v1/", include(deployment_api.api_urlpatterns)),
     path("api/v1/", include(inference_api.api_urlpatterns)),
+    path("api/v1/", include(batch_api.api_urlpatterns)),
     path("api/v1/", include(shadow_api.api_urlpatterns)),
     path("api/v1/", include(training_api.api_urlpatterns)),
     path("api/v1/schema", SchemaView.as_view(), name="schema"),
