@@ -125,7 +125,7 @@ S3_OPTIONS = {
 }
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},  # nothing is stored without naming where
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "common.static_files.StaticFilesStorage"},
     "database": {"BACKEND": "models_registry.storage.DatabaseStorage"},
     "filesystem": {"BACKEND": "models_registry.storage.FolderStorage", "OPTIONS": {"location": MODELS_ROOT}},
 }
