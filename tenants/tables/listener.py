@@ -20,6 +20,7 @@ from tenants.scope import own
 log = logging.getLogger(__name__)
 
 CHANNEL = "tenantry_changed"
+APPLICATION = "tenantry tables"  # what pg_stat_activity calls the connection
 RENEW_EVERY_S = 0.3
 LEASE_S = 0.8  # with what a busy machine takes to hear and to answer, a change shows within a second
 ANSWER_WITHIN_S = 3.0  # after which the connection counts as broken
@@ -137,7 +138,7 @@ class Listener:
 @contextmanager
 def _connected(parameters: Mapping[str, Any]) -> Iterator[Any]:
     """A connection that never waits by itself: what a dead network would hold up has a limit."""
-    connection = psycopg2.connect(**parameters, async_=True)
+    connection = psycopg2.connect(**{**parameters, "application_name": APPLICATION}, async_=True)
     try:
         _await(connection)
         yield connection

@@ -29,6 +29,7 @@ from tenants.models import ApiToken, Domain, Tenant
 from tenants.scope import tenant_scope
 from tenants.tables import LEASE_S, Listener, Table
 from tenants.tables import listener as the_processes
+from tenants.tables.listener import APPLICATION
 
 SHOWS_WITHIN_S = 1.0
 
@@ -396,7 +397,9 @@ def test_a_listener_whose_connection_was_ended_forgets_what_it_missed(committed_
     with hearing("tenant", source=the_processes):
         assert tenant_of(request_at(committed_tenant)).lane == ""  # type: ignore[union-attr]
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT 1'")
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", [APPLICATION]
+            )
         Tenant.objects.filter(pk=committed_tenant.pk).update(lane="queue")
         within(SHOWS_WITHIN_S, lambda: tenant_of(request_at(committed_tenant)).lane == "queue", "asked")  # type: ignore[union-attr]
         within(10, the_processes.is_believable, "it hears again")
