@@ -117,3 +117,17 @@ def test_what_postgresql_cannot_keep_is_no_profile(acme, scientist):
     with tenant_scope(acme):
         assert DatasetVersion.objects.get().profile is None
     assert json.dumps(body)
+
+
+def test_a_profile_is_drawn_on_the_datasets_page(acme, scientist):
+    from training.admin.datasets import _columns_part
+
+    upload(scientist)
+    with tenant_scope(acme):
+        assert _columns_part(DatasetVersion.objects.get()).notes == ["Its profile is being made."]
+    profiled(acme)
+    with tenant_scope(acme):
+        rows = _columns_part(DatasetVersion.objects.get()).content.rows
+    assert [row[:2] for row in rows] == [("age", "number"), ("city", "text"), ("spent", "number"), ("left", "text")]
+    assert str(rows[0][-1]).count("<rect") == 20
+    assert "Lima (" in rows[1][-2]

@@ -7,20 +7,25 @@ from django.contrib import admin
 from django.db.models import Count, F, Func, IntegerField, Max, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 
 from common.errors import PlatformError
+from runtimes.profiles import ColumnProfile
 from tenants.models import Scope
 from tenants.site.forms import PageForm, TextField
 from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
-from tenants.site.parts import Facts, Part, Table, code, size, when
+from tenants.site.parts import Facts, Part, Table, code, number, size, when
 from tenants.site.sites import Nav, tenant_site
 from training import services
+from training.admin.plots import bars
 from training.models import Dataset, DatasetVersion, Run
 
 PREVIEWED_ROWS = 10
 SHOWN_VERSIONS = 50
 HASH_CHARS = 12
 MOST_SUGGESTED = 500
+PROFILED_COLUMNS = 200
+TOP_SHOWN, TOP_CHARS = 3, 40
 
 
 class DatasetForm(PageForm):
@@ -60,7 +65,9 @@ class DatasetPages(ScopedPages):
         return int(getattr(dataset, "version_count", 0))
 
     def parts(self, request: HttpRequest, obj: Dataset) -> list[Part]:
-        newest_first = obj.versions.select_related("bundle", "dataset").defer("columns").order_by("-created_at")
+        newest_first = (
+            obj.versions.select_related("bundle", "dataset").defer("columns", "profile").order_by("-created_at")
+        )
         column_count = Func(F("columns"), function="jsonb_array_length", output_field=IntegerField())
         versions = list(newest_first.annotate(column_count=column_count)[:SHOWN_VERSIONS])
         rows = [
@@ -77,7 +84,7 @@ class DatasetPages(ScopedPages):
         ]
         headers = ("Digest", "Rows", "Columns", "Size", "File", "Uploaded", "By")
         table = Part("Versions", Table(headers, rows, "There are no versions."), is_wide=True)
-        return [table, *([_preview_part(versions[0]), _columns_part(versions[0])] if versions else [])]
+        return [table, *([_columns_part(versions[0]), _preview_part(versions[0])] if versions else [])]
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         self.require_add(request)
@@ -135,4 +142,25 @@ def _preview_part(version: DatasetVersion) -> Part:
 
 
 def _columns_part(version: DatasetVersion) -> Part:
-    return Part("Columns", Facts({"Names": ", ".join(version.columns)}), is_wide=True)
+    """The profile of the columns, or their names until it is made."""
+    if version.profile is None:
+        notes = [version.rejection_reason] if version.rejection_reason else ["Its profile is being made."]
+        return Part("Columns", Facts({"Names": ", ".join(version.columns)}), notes=notes, is_wide=True)
+    profile = services.profile_of(version)
+    rows = [
+        (column.name, column.kind, column.missing, column.distinct, *_spread(column))
+        for column in profile.columns[:PROFILED_COLUMNS]
+    ]
+    return Part("Columns", Table(("Column", "Type", "Missing", "Distinct", "Values", ""), rows), is_wide=True)
+
+
+def _spread(column: ColumnProfile) -> tuple[str, SafeString | str]:
+    """What a column's values are like, in words and as a plot."""
+    if column.histogram and column.quantiles:
+        low, high = column.quantiles[0].value, column.quantiles[-1].value
+        words = f"{number(low, 4)} to {number(high, 4)}, mean {number(column.mean or 0.0, 4)}"
+        return words, bars(column.histogram.counts, f"Histogram of {column.name}: {words}")
+    if column.kind == "date":
+        return f"{column.earliest} to {column.latest}", ""
+    words = ", ".join(f"{one.value[:TOP_CHARS]} ({one.count})" for one in column.top[:TOP_SHOWN])
+    return words, bars([one.count for one in column.top], f"Frequent values of {column.name}")
