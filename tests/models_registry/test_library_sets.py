@@ -47,6 +47,7 @@ def inspected(client: TenantClient, acme: Any, artifact: bytes, **metadata: Any)
     assert made.status_code == 201, made.content
     with tenant_scope(acme):
         job = ModelVersion.objects.get(number=made.json()["number"]).inspection_job
+        assert job is not None
         job.claim("tests")
         execution.inspect(job)
     shown: dict[str, Any] = client.get(f"{AT}/versions/{made.json()['number']}").json()
@@ -61,7 +62,7 @@ def test_an_old_forest_is_served_from_the_set_it_names(
     version = inspected(client, acme, forest, library_set=declared.NAME)
     activated = client.post_json(f"{AT}/versions/{version['number']}/activate")
     answer = client.post_json(f"{AT}/predict", {"instances": [[0.0, 1, 2, 3], [76, 77, 78, 79]]})
-    kept = client.get(f"{AT}/versions/{version['number']}/artifact")
+    kept: Any = client.get(f"{AT}/versions/{version['number']}/artifact")
 
     assert version["state"] == "ready", version
     assert version["inspection"]["libraries"]["scikit-learn"] == declared.OLD_VERSION

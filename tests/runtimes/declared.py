@@ -72,5 +72,5 @@ def the_set(sets: Path) -> LibrarySet:
 
 def made_by_the_old(sets: Path, kind: str) -> bytes:
     """A pickle that the set's own interpreter made; nothing of it is loaded here."""
-    command = [the_set(sets).python, "-I", "-c", FIT, kind]
+    command = [str(the_set(sets).python), "-I", "-c", FIT, kind]
     return subprocess.run(command, capture_output=True, check=True).stdout

@@ -60,9 +60,9 @@ def script(body: str) -> bytes:
         pass
 
     module = torch.jit.script(Attack())
-    module.define(f"def forward(self, x):\n    {body}\n")  # type: ignore[operator]
+    module.define(f"def forward(self, x):\n    {body}\n")
     file = io.BytesIO()
-    torch.jit.save(module, file)  # type: ignore[no-untyped-call]
+    torch.jit.save(module, file)
     return file.getvalue()
 
 
