@@ -9,8 +9,10 @@ import pytest
 from tenants import jobs
 from tenants.models import Job
 from tenants.scope import tenant_scope
+from tenants.site.parts import Table
 from tests.training.conftest import customers, run_body, upload
 from training import profiling
+from training.admin.datasets import _columns_part
 from training.models import DatasetVersion
 
 pytestmark = pytest.mark.usefixtures("model_host")
@@ -120,14 +122,14 @@ def test_what_postgresql_cannot_keep_is_no_profile(acme, scientist):
 
 
 def test_a_profile_is_drawn_on_the_datasets_page(acme, scientist):
-    from training.admin.datasets import _columns_part
-
     upload(scientist)
     with tenant_scope(acme):
         assert _columns_part(DatasetVersion.objects.get()).notes == ["Its profile is being made."]
     profiled(acme)
     with tenant_scope(acme):
-        rows = _columns_part(DatasetVersion.objects.get()).content.rows
+        content = _columns_part(DatasetVersion.objects.get()).content
+    assert isinstance(content, Table)
+    rows = content.rows
     assert [row[:2] for row in rows] == [("age", "number"), ("city", "text"), ("spent", "number"), ("left", "text")]
     assert str(rows[0][-1]).count("<rect") == 20
     assert "Lima (" in rows[1][-2]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tenantry_client.connection import Connection
+from tenantry_client.connection import Connection, TenantryError
 
 WAIT_S = 20
 BAR_CHARS = 30
@@ -271,12 +271,20 @@ class Model:
         file_name, content = _artifact(estimator)
         told = json.dumps({"metrics": dict(metrics or {}), **metadata})
         path = f"models/{self.name}/versions"
+        self._make_if_new()
         body = self._connection.send(path, {"metadata": told}, [("file", (file_name, content))])
         while body["state"] in ("pending", "inspecting"):
             body = self._connection.get(f"{path}/{body['number']}", wait=WAIT_S)
         if body["state"] != "ready":
             raise RunFailed(body.get("rejection_reason") or body.get("reason") or "It was rejected.")
         return self.version(body["number"])
+
+    def _make_if_new(self) -> None:
+        try:
+            self._connection.post("models", {"name": self.name})
+        except TenantryError as error:
+            if error.code != "already_exists":
+                raise
 
     def version(self, number: int | None) -> Version:
         """One of its versions."""
