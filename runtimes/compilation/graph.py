@@ -9,6 +9,7 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 from skl2onnx.common._registration import register_converter, register_shape_calculator
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+from skl2onnx.common.utils_classifier import get_label_classes
 
 ML = "ai.onnx.ml"
 OPSETS = {"": 21, ML: 3}
@@ -45,6 +46,11 @@ class Graph:
         wanted = DoubleTensorType if self.is_double else FloatTensorType
         name: str = entry.full_name
         return name if isinstance(entry.type, wanted) else self.cast(name)
+
+    def labels(self) -> list[Any]:
+        """The classes as they are asked for: their names, or their numbers from 0 on."""
+        classes = np.asarray(get_label_classes(self._scope, self.model))
+        return [str(one) if isinstance(one, str) else int(one) for one in classes.tolist()]
 
     def constant(self, values: Any, dtype: Any = None) -> str:
         """A constant tensor; numbers in the graph's precision unless a dtype is given."""

@@ -16,6 +16,7 @@ Undo = Callable[[np.ndarray], np.ndarray]
 PARTS = ("estimators_", "estimator_", "best_estimator_", "calibrated_classifiers_", "estimator")
 ROW_STORES = ("_fit_X", "support_vectors_", "X_train_", "cluster_centers_", "theta_", "means_")
 MAX_STORED_ROWS = 200
+MAX_NOTED_TREES, MAX_NOTED_SPLITS = 10, 50
 MAX_DEPTH = 8
 
 
@@ -142,9 +143,19 @@ def _note(model: Any, features: Features, found: Knowledge) -> None:
                 _note_numbers(features, values - 2 * spread, found)
     _note_rows(model, features, found)
     if hasattr(model, "tree_"):
-        found.trees.append(_splits_of_tree(model.tree_, features))
+        _note_tree(_splits_of_tree(model.tree_, features), found)
     for stage in getattr(model, "_predictors", None) or []:
-        found.trees.extend(_splits_of_histogram(one.nodes, features) for one in stage)
+        for one in stage:
+            _note_tree(_splits_of_histogram(one.nodes, features), found)
+
+
+def _note_tree(tree: Splits, found: Knowledge) -> None:
+    """Note a tree, and some of its thresholds as numbers of their columns."""
+    found.trees.append(tree)
+    for node in tree.inner[:MAX_NOTED_SPLITS] if len(found.trees) <= MAX_NOTED_TREES else ():
+        known = tree.features[int(tree.feature[node])]
+        if known is not None:
+            _note_value(known, float(known.undo(tree.threshold[node : node + 1])[0]), found)
 
 
 def _note_value(feature: Feature | None, value: Any, found: Knowledge) -> None:

@@ -143,7 +143,7 @@ class Sampler:
         if not trees:
             return
         chosen = self._random.integers(0, len(trees), THRESHOLDS)
-        base = self._table(self._draws()["normal"], THRESHOLDS)
+        base = self._table(self._near_known, THRESHOLDS)
         rows = [row for place, number in enumerate(chosen) for row in self._around(trees[number], base[place])]
         if rows:
             yield Sample("thresholds", self._batch(np.array(rows)))

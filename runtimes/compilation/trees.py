@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from onnx import TensorProto, numpy_helper
-from skl2onnx.common.utils_classifier import get_label_classes
 from sklearn.ensemble._iforest import _average_path_length
 
 from runtimes.compilation.attempts import NotCompilable
@@ -166,7 +165,7 @@ def forest_classifier(graph: Graph) -> None:
     estimators = _estimators(model)
     if model.n_outputs_ != 1:
         raise NotCompilable("Trees with several targets are not compiled")
-    labels = _labels(graph)
+    labels = graph.labels()
     if len(labels) < 2:
         raise NotCompilable("A classifier with one class is not compiled")
     trees = [(plain_tree(one.tree_, one.tree_.value[:, 0, :]), 0) for one in estimators]
@@ -289,14 +288,9 @@ def _two_shares(graph: Graph, raw: str) -> str:
     return graph.node("Concat", [graph.node("Sub", [graph.constant(1), second]), second], axis=1)
 
 
-def _labels(graph: Graph) -> list[Any]:
-    classes = np.asarray(get_label_classes(graph._scope, graph.model))
-    return [str(one) if isinstance(one, str) else int(one) for one in classes.tolist()]
-
-
 def _give_classes(graph: Graph, index: str, shares: str) -> None:
     """The label by its index, and the table of probabilities."""
-    labels = _labels(graph)
+    labels = graph.labels()
     if labels != list(range(len(labels))):
         names = np.array(labels, dtype=object if isinstance(labels[0], str) else np.int64)
         index = graph.node("Gather", [graph.constant(names, names.dtype), index])

@@ -21,6 +21,7 @@ from sklearn.ensemble import (
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
+    IsolationForest,
     RandomForestClassifier,
     RandomForestRegressor,
     VotingClassifier,
@@ -142,6 +143,7 @@ WITHOUT_PROBABILITIES = {
     "extra trees": (ExtraTreesRegressor(10, random_state=0), ROWS, VALUES),
     "histogram boosting of counts": (HistGradientBoostingRegressor(max_iter=10, loss="poisson"), HOLED, np.abs(VALUES)),
     "columns and a forest": (make_pipeline(rare_words(), RandomForestRegressor(10, random_state=0)), FRAME, VALUES),
+    "isolation forest": (IsolationForest(n_estimators=20, max_features=0.5, random_state=0), ROWS, None),
     "numeric columns": (Ridge(), FRAME[["income"]].assign(other=ROWS[:, 2]), VALUES),
 }
 
