@@ -19,8 +19,10 @@ def evict_once_committed(keys: Iterable[str]) -> None:
 
 
 def end_once_committed(keys: Iterable[str]) -> None:
-    """Have this machine's model host load these pool keys anew when they are asked for next, after the transaction; what
-    is in flight is answered."""
+    """Have this machine's model host load these pool keys anew when they are next asked for, after the transaction.
+
+    What is in flight is answered.
+    """
     _once_committed(HostClient.drain, keys)
 
 

@@ -51,7 +51,8 @@ BODIES: dict[str, dict[str, Any]] = {
     },
     "POST /api/v1/searches": RUN | {
         "params": {"max_iter": 100}, "space": {"C": [0.1, 1], "max_iter": {"low": 10, "high": 100, "log": True}},
-        "method": "bayes", "trials": 4, "metric": "roc_auc", "direction": "max", "seed": 1, "prune": True, "parallel": 2,
+        "method": "bayes", "trials": 4, "metric": "roc_auc", "direction": "max", "seed": 1, "prune": True,
+        "parallel": 2,
         "validation": {"kind": "kfold", "folds": 3}, "experiment": "first",
         "activate_if": {"metric": "roc_auc", "margin": 0.1},
     },

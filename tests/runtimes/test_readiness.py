@@ -78,9 +78,8 @@ def test_the_duty_passes_on_when_its_client_goes_away(fresh_host: Host) -> None:
 
 def test_the_duty_passes_over_a_client_that_waited_and_is_gone(fresh_host: Host) -> None:
     _, client = fresh_host
-    with client.attend():
-        with HostConversation(client._path) as gone:
-            gone.tell({"op": "claim_preload"})
+    with client.attend(), HostConversation(client._path) as gone:
+        gone.tell({"op": "claim_preload"})
 
     assert client.attend().has_duty
 

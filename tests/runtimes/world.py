@@ -37,7 +37,7 @@ class World:
             path.write_text(self.secret_text)
         self.canary.chmod(0o666)
         self.listeners = self._listen()
-        self.victim = subprocess.Popen(["sleep", "600"])
+        self.victim = subprocess.Popen(["sleep", "3600"])
         self.state = self._state()
 
     def targets(self, client: HostClient) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class World:
             os.getpgid(pid),
             Path(f"/proc/{pid}/limits").read_text(),
             Path(f"/proc/{pid}/oom_score_adj").read_text(),
-            Path("/proc/self/mountinfo").read_text(),
+            str(self.folder) in Path("/proc/self/mountinfo").read_text(),
             socket.gethostname(),
         )
 
