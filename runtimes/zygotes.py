@@ -183,9 +183,13 @@ class Zygotes:
     def end_idle(self, idle_s: float) -> None:
         """End the zygotes of declared sets that nobody has needed for so long; their runners live on."""
         for name, zygote in self.running().items():
-            with self._locks[name]:
-                if name not in BUILT_IN and time.monotonic() - zygote.used_at > idle_s:
+            if name in BUILT_IN or not self._locks[name].acquire(blocking=False):
+                continue  # one that is being started is needed
+            try:
+                if time.monotonic() - zygote.used_at > idle_s:
                     self._zygotes.pop(name, zygote).close()
+            finally:
+                self._locks[name].release()
 
     def close(self) -> None:
         """End all zygotes."""
