@@ -21,6 +21,7 @@ from common.requests import AddressMiddleware, RequestIdMiddleware
 from inference import api, mlflow_scoring
 from inference.open_inference import views as open_inference
 from tenants.addressing import WsgiApplication
+from tenants.connections import close_surplus
 from tenants.middleware import TenantMiddleware
 from tenants.models import Tenant
 
@@ -58,6 +59,7 @@ class Shortcut:
             return self.application(environ, start_response)
         try:
             response = self._answer(request)
+            close_surplus()
         except Exception:  # Django's handler meets it again, and knows what to log and to answer
             if hasattr(request, "_body"):
                 environ["wsgi.input"] = BytesIO(request._body)

@@ -7,3 +7,8 @@ class TenantsConfig(AppConfig):
     """Tables in the shared schema."""
 
     name = "tenants"
+
+    def ready(self) -> None:
+        from tenants import connections  # it needs the models, which are loaded by now
+
+        connections.begin()
