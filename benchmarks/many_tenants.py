@@ -92,7 +92,7 @@ def _provisioned(operator: Operator, count: int) -> list[Tenant]:
         tenant, _ = operator.tenant(f"many-{number}", f"Many {number}")
         file = operator.credentials.parent / f"many-{number}.onnx"
         file.write_bytes(model(number))
-        serve(tenant, "sum", file, {})
+        serve(tenant, "sum", file)
         file.unlink()
         return tenant
 

@@ -18,7 +18,7 @@ PICTURES = Path("docs/pictures")
 def main() -> int:
     """Publish each benchmark that has run; 1 when the page lacks a marker."""
     page = PAGE.read_text()
-    for name, write in (("serving", _serving), ("many_tenants", _figures), ("runners", _figures)):
+    for name, write in (("serving", _serving), ("many_tenants", _figures), ("runners", _runners)):
         file = MEASURED / f"{name}.json"
         if file.exists():
             page = _between(page, name, write(json.loads(file.read_text())))
@@ -51,6 +51,12 @@ def _serving(kept: dict[str, Any]) -> str:
         (PICTURES / file).write_text(charts.bars(title, values, "/s"))
         pictures.append(f"![{title}](pictures/{file})")
     return "\n\n".join([*pictures, f"Contestants: {', '.join(kept['contestants'])}.", report.table(kept)])
+
+
+def _runners(kept: dict[str, Any]) -> str:
+    """A table of figures, each with its verdict."""
+    rows = [f"| {row['name']} | {row['value']:.3f} {row['unit']} | {row['verdict']} |" for row in kept["figures"]]
+    return "\n".join([kept["machine"], "", "| | measured | |", "|---|---|---|", *rows])
 
 
 def _figures(kept: dict[str, Any]) -> str:

@@ -27,12 +27,11 @@ NOT_OURS = ("DATABASE_URL", "REDIS_URL", "BROKER_URL", "TENANTRY_VAR", "TENANTRY
 
 @dataclass(frozen=True)
 class Platform:
-    """Tenantry with its defaults, but for `settings`. metadata: sent with uploads. models: those that it is asked."""
+    """Tenantry with its defaults, but for `settings`. models: those that it is asked."""
 
     name: str
     files: Path
     settings: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
     models: tuple[str, ...] = ("logistic", "forest")
 
     def takes(self, case: Case) -> bool:
@@ -46,7 +45,7 @@ class Platform:
         """The stack with the model uploaded, inspected and active."""
         with running_stack(self.settings) as operator:
             tenant, _ = operator.tenant("bench", "Benchmark")
-            serve(tenant, model, self.files / f"{model}.pkl", self.metadata)
+            serve(tenant, model, self.files / f"{model}.pkl")
             url = f"{tenant.base_url}/api/v1/models/{model}/predict"
             yield lambda case: Endpoint(
                 url, json.dumps({"instances": case.rows.tolist()}).encode(), f"Bearer {tenant.token}"
@@ -78,10 +77,10 @@ def running_stack(settings: Mapping[str, str]) -> Iterator[Operator]:
             process.wait(60)
 
 
-def serve(tenant: Tenant, model: str, file: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def serve(tenant: Tenant, model: str, file: Path) -> dict[str, Any]:
     """The version that was made of this file and serves now."""
     tenant.ensure_model(model, "")
-    made = tenant.upload(f"models/{model}/versions", {file.name: file.read_bytes()}, metadata=metadata)
+    made = tenant.upload(f"models/{model}/versions", {file.name: file.read_bytes()})
     version = tenant.inspected(model, made["number"])
     if version["state"] != "ready":
         raise RuntimeError(f"{model} is {version['state']}: {version.get('reason')}")
