@@ -128,28 +128,30 @@ def _reserved(path: Path, size_bytes: int) -> Iterator[BinaryIO]:
 
 
 def _make_room(size_bytes: int) -> None:
-    """Remove the least used packs until this many bytes fit into the bound and onto the disk.
+    """Remove the least used packs until this many bytes fit into the bound and onto the disk; none if they never will.
 
     Raises:
         Unavailable: they do not fit even alone.
     """
     kept = sorted(_kept(), key=lambda entry: entry.used_at)
-    total = sum(entry.size_bytes for entry in kept)
-    free = shutil.disk_usage(settings.BLOB_CACHE_ROOT).free - SPARE_BYTES
-    for entry in kept:
-        if total + size_bytes <= settings.BLOB_CACHE_BYTES and size_bytes <= free:
-            return
-        if _is_removable(entry):
-            entry.path.unlink(missing_ok=True)
-            total, free = total - entry.size_bytes, free + entry.size_bytes
-    if total + size_bytes > settings.BLOB_CACHE_BYTES:
+    removable = [entry for entry in kept if _is_removable(entry)]
+    freed = sum(entry.size_bytes for entry in removable)
+    over = sum(entry.size_bytes for entry in kept) + size_bytes - settings.BLOB_CACHE_BYTES
+    lacking = size_bytes - (shutil.disk_usage(settings.BLOB_CACHE_ROOT).free - SPARE_BYTES)
+    if over > freed:
         raise Unavailable(
             f"This model needs {size_bytes} bytes of this machine's cache of models, which holds "
             f"{settings.BLOB_CACHE_BYTES}; the operator can raise BLOB_CACHE_BYTES.",
             code="cache_full",
         )
-    if size_bytes > free:
+    if lacking > freed:
         raise _disk_full()
+    still = max(over, lacking)
+    for entry in removable:
+        if still <= 0:
+            return
+        entry.path.unlink(missing_ok=True)
+        still -= entry.size_bytes
 
 
 def _kept() -> Iterator[_Kept]:

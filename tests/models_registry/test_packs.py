@@ -135,6 +135,23 @@ def test_a_nearly_full_disk_is_relieved_of_old_packs(
         assert cached(settings) == {new.digest}
 
 
+def test_a_disk_that_is_full_of_other_things_costs_no_pack(
+    here: Any, settings: Any, store: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage(NamedTuple):
+        free: int
+
+    old, new = store(a=b"1" * KIB), store(a=b"2" * 100 * KIB)
+    with opened(old):
+        pass
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(packs.SPARE_BYTES))
+
+    with pytest.raises(Unavailable, match="is full"):
+        open_pack(new)
+
+    assert cached(settings) == {old.digest}
+
+
 def test_what_a_killed_process_left_is_overwritten(here: Any, settings: Any, store: Callable[..., Bundle]) -> None:
     bundle = store(a=b"1")
     left = Path(settings.BLOB_CACHE_ROOT, here.uuid.hex, f"{bundle.digest}.part")
