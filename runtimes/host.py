@@ -15,12 +15,13 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from runtimes import addresses
 from runtimes.limits import GIB
-from runtimes.machine import DEFAULT_LIBRARY_SET, Machine, Settings
+from runtimes.machine import WARM_LIBRARY_SETS, Machine, Settings
 from runtimes.sessions import Session
 
 MAX_COPIES = 4
@@ -41,7 +42,8 @@ class Host:
     def run(self) -> None:
         """Serve clients until the process is told to end."""
         _start_thread(self._machine.watch, "watch")
-        _start_thread(lambda: self._machine.zygotes.get(DEFAULT_LIBRARY_SET), "warm-up")
+        for library_set in WARM_LIBRARY_SETS:
+            _start_thread(partial(self._machine.warm_up, library_set), "warm-up")
         while True:
             client, _ = self._listener.accept()
             _start_thread(Session(self._machine, client).run, "session")

@@ -1,7 +1,7 @@
 """Named sets of libraries that an operator declares: each a requirements file, a venv of its own, a zygote of its own.
 
 A version names the set that it needs by `library_set` in its metadata; the sets of the platform's own libraries are
-`sklearn` and `torch`; `runtimes.library_sets` builds the others.
+`sklearn`, `torch` and, for serving alone, `onnx`; `runtimes.library_sets` builds the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from runtimes.errors import ArtifactRejected, plain
 
-BUILT_IN = ("sklearn", "torch")
+SERVES_ONLY = "onnx"  # nothing is inspected or fitted in it, so nobody names it
+BUILT_IN = ("sklearn", "torch", SERVES_ONLY)
 WHEELS = "wheels"  # a folder beside the sets, for what no index has
 MANIFEST = "set.json"
 PYTHON = Path("venv", "bin", "python")
@@ -61,7 +62,8 @@ class LibrarySets:
 
     def unknown(self, name: str) -> ArtifactRejected:
         """What to tell whoever names a set that is not here."""
-        names = ", ".join([*BUILT_IN, *(library_set.name for library_set in self.all())])
+        own = [name for name in BUILT_IN if name != SERVES_ONLY]
+        names = ", ".join([*own, *(library_set.name for library_set in self.all())])
         return ArtifactRejected(
             "unknown_library_set",
             f"There is no library set {plain(name, 60)!r} here, only: {plain(names, 200)}. "

@@ -10,6 +10,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ LAST_WORD_SECONDS = 1.0
 LOST_SECONDS = 0.2
 MIN_PATIENCE_SECONDS = 0.25
 DEFAULT_LIBRARY_SET = "sklearn"
+WARM_LIBRARY_SETS = (DEFAULT_LIBRARY_SET, "onnx")  # from the start, for most of what is served and inspected
 IDLE_ZYGOTE_SECONDS = 900.0
 NONCE_BITS = 62  # a generation stays within the 63 bits that a frame carries
 log = logging.getLogger("runtimes.host")
@@ -183,6 +185,11 @@ class Machine:
             self.pool.counters.kills += 1
             log.warning("runner killed key=%s tenant=%s reason=%s", key, resident.tenant, "fault")
 
+    def warm_up(self, library_set: str) -> None:
+        """Have a library set's zygote there before it is needed."""
+        with suppress(RuntimeFault):  # whoever needs it hears why
+            self.zygotes.get(library_set)
+
     def watch(self) -> None:
         """Look after the runners and the zygotes until `close`."""
         watch = Watch(self, self.settings.max_copies)
@@ -271,9 +278,9 @@ class Machine:
 
 
 def library_set_of(request: Mapping[str, Any]) -> str:
-    """The declared set that the version's metadata names, or else the one that its format is at home in."""
+    """The declared set that the version's metadata names, or else the one that serves its format."""
     named = str(request["options"].get("library_set") or DEFAULT_LIBRARY_SET)
-    return formats.library_set(request["format"]) if named in BUILT_IN else named
+    return formats.serving_set(request["format"]) if named in BUILT_IN else named
 
 
 def _as_rejection(fault: RuntimeFault) -> ArtifactRejected:

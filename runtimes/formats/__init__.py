@@ -22,9 +22,18 @@ FORMATS: Mapping[str, tuple[str, str]] = {
 }
 
 
+# format -> the library set that serves it where that is a lighter one: forking it takes a tenth of the time
+SERVED_LIGHTER: Mapping[str, str] = {"onnx": "onnx"}
+
+
 def library_set(format_name: str) -> str:
-    """The name of the library set that serves a format."""
+    """The name of the library set that inspects a format."""
     return FORMATS[format_name][0]
+
+
+def serving_set(format_name: str) -> str:
+    """The name of the library set that serves a format."""
+    return SERVED_LIGHTER.get(format_name, library_set(format_name))
 
 
 def runtime(format_name: str) -> Runtime:
