@@ -24,6 +24,7 @@ from tenants.addressing import WsgiApplication
 from tenants.connections import close_surplus
 from tenants.middleware import TenantMiddleware
 from tenants.models import Tenant
+from tenants.scope import own
 
 View = Callable[..., HttpResponse]
 
@@ -57,9 +58,11 @@ class Shortcut:
         request = _prediction_asked(environ)
         if request is None:
             return self.application(environ, start_response)
+        opened = own.connection.connection
         try:
             response = self._answer(request)
-            close_surplus()
+            if own.connection.connection is not opened:  # what was asked was not all remembered
+                close_surplus()
         except Exception:  # Django's handler meets it again, and knows what to log and to answer
             if hasattr(request, "_body"):
                 environ["wsgi.input"] = BytesIO(request._body)

@@ -30,10 +30,9 @@ def close_surplus(**_: Any) -> None:
     connection = own.connection
     if connection.connection is None or connection.in_atomic_block:
         return
-    with _lock:
-        opened = sum(one.connection is not None for one in _known)
-    if opened > most_kept():
-        connection.close()
+    with _lock:  # until it is closed, so that of many that end at once not all are
+        if sum(one.connection is not None for one in _known) > most_kept():
+            connection.close()
 
 
 def most_kept() -> int:

@@ -20,6 +20,8 @@ from tenants.tables import Table
 COUNTED = ("/api/", OPEN_INFERENCE, MLFLOW)
 IN_FLIGHT = Seats()  # of this process's threads; a tenant that takes all would stop every other one's requests
 ABOUT_THE_PROCESS = ("/healthz", "/readyz")  # answered without asking the database whose host this is
+MOST_HOSTS = 1_000
+_hosts: dict[str | None, tuple[object, str]] = {}  # by their header, with the setting that let them in
 BY_ID, BY_HOST = "id", "host"
 TENANTS: Table[tuple[str, str], Tenant] = Table(
     "tenant", tag_of=lambda _, tenant: str(tenant.uuid), most=20_000, most_absent=10_000
@@ -111,7 +113,7 @@ def tenant_of(request: HttpRequest) -> Tenant | None:
     named = request.environ.get(ENVIRON_KEY) if hasattr(request, "environ") else None
     if named is not None and not TENANT_ID.fullmatch(named):
         raise Tenant.DoesNotExist
-    host = request.get_host().split(":")[0].lower().removesuffix(".")
+    host = _host_of(request)
     hosted = TENANTS.get((BY_HOST, host), lambda: Tenant.objects.filter(domains__domain=host).first())
     found = hosted if named is None else _named(named)
     if named is None and found is None:
@@ -119,6 +121,22 @@ def tenant_of(request: HttpRequest) -> Tenant | None:
     if found is None or found.state == TenantState.DELETING or (hosted is not None and hosted.pk != found.pk):
         raise Tenant.DoesNotExist
     return _own_copy(found)
+
+
+def _host_of(request: HttpRequest) -> str:
+    """The host name that was asked for, as domains are written.
+
+    Raises:
+        DisallowedHost: it is none, or none of ours.
+    """
+    written, allowed = request.META.get("HTTP_HOST"), settings.ALLOWED_HOSTS
+    checked_against, host = _hosts.get(written, (None, ""))
+    if checked_against is not allowed:
+        host = request.get_host().split(":")[0].lower().removesuffix(".")
+        if len(_hosts) >= MOST_HOSTS:
+            _hosts.clear()
+        _hosts[written] = (allowed, host)
+    return host
 
 
 def _named(tenant_id: str) -> Tenant | None:
