@@ -96,6 +96,7 @@ def main() -> None:
     for figure in figures:
         print(f"{figure.name:58} {figure.value:10.3f} {figure.unit:4} {figure.verdict}")
     if asked.json:
+        asked.json.parent.mkdir(parents=True, exist_ok=True)
         rows = [asdict(figure) | {"verdict": figure.verdict} for figure in figures]
         asked.json.write_text(json.dumps({"machine": described, "figures": rows}, indent=1))
 
