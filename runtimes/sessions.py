@@ -48,6 +48,7 @@ class Session:
     def __init__(self, machine: Machine, sock: socket.socket) -> None:
         self._machine, self._sock = machine, sock
         self._connection = Connection(sock.fileno(), CAPS)
+        self._has_reported = False
         self._operations: Mapping[str, Callable[[Request, list[int]], Answer]] = {
             "lease": self._lease,
             "inspect": self._inspect,
@@ -91,7 +92,8 @@ class Session:
             pass  # the client is gone
         finally:
             self._sock.close()
-            self._machine.pool.forget(self)
+            if self._has_reported:
+                self._machine.pool.forget(self)
             self._machine.readiness.abandon(self)
 
     def _perform(self, request: Request, fds: list[int]) -> Answer:
@@ -208,6 +210,7 @@ class Session:
 
     def _report(self, request: Request, fds: list[int]) -> Answer:
         """Which of the versions reported on have other runners than the client knows."""
+        self._has_reported = True
         pool = self._machine.pool
         for used in request["used"]:
             pool.report(self, *used)
