@@ -16,7 +16,7 @@ from django.core.exceptions import (
     TooManyFilesSent,
 )
 from django.core.exceptions import ValidationError as DjangoValidationError
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from rest_framework import exceptions as drf
 from rest_framework.pagination import CursorPagination
@@ -168,7 +168,7 @@ def as_platform_error(exc: BaseException | None) -> errors.PlatformError | None:
             return errors.Invalid(" ".join(exc.messages))
         case drf.NotFound() | Http404():
             return errors.NotFound("There is nothing here by that name.")
-        case OperationalError():
+        case OperationalError() | InterfaceError():
             log.exception("database_unavailable")
             return errors.Unavailable("The database cannot be reached; try again shortly.", retry_after_s=2)
         case _:

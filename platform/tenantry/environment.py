@@ -13,6 +13,8 @@ BASE_DIR = Path(__file__).resolve().parents[2]
 STORAGE_ALIASES = ("database", "filesystem", "s3", "custom")
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "amqp", "amqps")
 CACHE_SCHEMES = ("redis", "rediss", "unix")
+# A server or a network that says nothing ends in an error, not in threads that wait. DATABASE_URL may say otherwise.
+PATIENCE_WITH_POSTGRESQL: dict[str, object] = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
 
 env = environ.Env()
 
@@ -168,9 +170,10 @@ def database() -> dict[str, object]:
         raise ImproperlyConfigured(
             "DATABASE_URL is not a database URL (postgres://user:password@host/name)."
         ) from error
-    options = config.get("OPTIONS")
-    if isinstance(options, dict) and "host" in options:
+    options: dict[str, object] = dict(config.get("OPTIONS") or {})  # type: ignore[call-overload]
+    if "host" in options:
         config["HOST"] = options.pop("host")
+    config["OPTIONS"] = PATIENCE_WITH_POSTGRESQL | options
     return config | {"ENGINE": "django_tenants.postgresql_backend", "CONN_MAX_AGE": 600, "CONN_HEALTH_CHECKS": True}
 
 

@@ -38,7 +38,7 @@ def test_web_and_workers_never_load_what_loads_models(stack):
 
 def test_a_web_process_stays_small(stack):
     for process in stack.processes("granian"):
-        assert process.memory_info().rss < 200 * MIB
+        assert process.memory_info().rss < 150 * MIB
 
 
 def test_nothing_listens_on_tcp_but_the_web_server(stack):

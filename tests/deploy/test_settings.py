@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tenantry import environment
 from tenantry.environment import with_certificate_check
 from tests.deploy.files import ROOT
 
@@ -81,6 +82,13 @@ def test_a_rediss_address_says_whether_certificates_are_checked(monkeypatch: pyt
     assert with_certificate_check("rediss://host") == "rediss://host?ssl_cert_reqs=none"
     assert with_certificate_check("rediss://host?ssl_cert_reqs=optional") == "rediss://host?ssl_cert_reqs=optional"
     assert with_certificate_check("redis://host") == "redis://host"
+
+
+def test_a_silent_database_ends_in_an_error_unless_its_address_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgres://u:p@host/name?connect_timeout=60&sslmode=require")
+    config = environment.database()
+    assert config["HOST"] == "host"
+    assert config["OPTIONS"] == {"connect_timeout": 60, "tcp_user_timeout": 10_000, "sslmode": "require"}
 
 
 def manage(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
