@@ -20,8 +20,8 @@ from tenants.tables import Table
 COUNTED = ("/api/", OPEN_INFERENCE, MLFLOW)
 IN_FLIGHT = Seats()  # of this process's threads; a tenant that takes all would stop every other one's requests
 ABOUT_THE_PROCESS = ("/healthz", "/readyz")  # answered without asking the database whose host this is
-MOST_HOSTS = 1_000
-_hosts: dict[str | None, tuple[object, str]] = {}  # by their header, with the setting that let them in
+MOST_HOSTS, LONGEST_HOST = 1_000, 253
+_hosts: dict[str, tuple[object, str]] = {}  # by their header, with the setting that let them in
 BY_ID, BY_HOST = "id", "host"
 TENANTS: Table[tuple[str, str], Tenant] = Table(
     "tenant", tag_of=lambda _, tenant: str(tenant.uuid), most=20_000, most_absent=10_000
@@ -113,8 +113,7 @@ def tenant_of(request: HttpRequest) -> Tenant | None:
     named = request.environ.get(ENVIRON_KEY) if hasattr(request, "environ") else None
     if named is not None and not TENANT_ID.fullmatch(named):
         raise Tenant.DoesNotExist
-    host = _host_of(request)
-    hosted = TENANTS.get((BY_HOST, host), lambda: Tenant.objects.filter(domains__domain=host).first())
+    hosted = _hosted(_host_of(request))
     found = hosted if named is None else _named(named)
     if named is None and found is None:
         return None
@@ -129,14 +128,22 @@ def _host_of(request: HttpRequest) -> str:
     Raises:
         DisallowedHost: it is none, or none of ours.
     """
-    written, allowed = request.META.get("HTTP_HOST"), settings.ALLOWED_HOSTS
+    written, allowed = request.META.get("HTTP_HOST", ""), settings.ALLOWED_HOSTS
     checked_against, host = _hosts.get(written, (None, ""))
-    if checked_against is not allowed:
-        host = request.get_host().split(":")[0].lower().removesuffix(".")
+    if checked_against is allowed:
+        return host
+    host = request.get_host().split(":")[0].lower().removesuffix(".")
+    if 0 < len(written) <= LONGEST_HOST:
         if len(_hosts) >= MOST_HOSTS:
             _hosts.clear()
         _hosts[written] = (allowed, host)
     return host
+
+
+def _hosted(host: str) -> Tenant | None:
+    if len(host) > LONGEST_HOST:  # nobody's, and nothing to remember
+        return None
+    return TENANTS.get((BY_HOST, host), lambda: Tenant.objects.filter(domains__domain=host).first())
 
 
 def _named(tenant_id: str) -> Tenant | None:

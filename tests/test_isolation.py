@@ -303,9 +303,13 @@ def test_pages_are_shut_to_who_is_no_member(surface: str, acme: Tenant, globex: 
     assert not complaints, "\n".join(complaints)
 
 
+def _operators_path(route: str) -> str:
+    return route.replace("<str:tenant_id>", "acme").replace("<uuid:group_id>", str(uuid.UUID(int=7)))
+
+
 @pytest.mark.parametrize("route", OPERATORS)
 def test_the_operators_surface_opens_to_no_tenants_caller(route: str, acme: Tenant) -> None:
-    admin, path = TenantClient(""), route.replace("<str:tenant_id>", "acme")
+    admin, path = TenantClient(""), _operators_path(route)
     admin.force_login(User.objects.get(email="admin@acme.test"))
     clients = {
         "nobody": TenantClient(""),
@@ -321,7 +325,7 @@ def test_the_operators_surface_opens_to_no_tenants_caller(route: str, acme: Tena
 
 @pytest.mark.parametrize("route", OPERATORS)
 def test_an_operator_is_held_to_scopes_and_to_the_tenants_listed(route: str, acme: Tenant, globex: Tenant) -> None:
-    client, path = TenantClient(""), route.replace("<str:tenant_id>", "acme")
+    client, path = TenantClient(""), _operators_path(route)
     for scope in (READ, PREDICT, WRITE):
         _, client.token = ApiToken.mint(name=scope, scopes=[scope], all_tenants=True)
         for method, needed in OPERATORS[route].items():

@@ -20,7 +20,7 @@ from tenants.scope import tenant_scope
 from tenants.serializers import Strict, checked
 from training import services
 from training.models import HEAVY, Run
-from training.run_requests import RunRequest
+from training.run_requests import RunRequest, check_form
 from training.serializers import ActivateIfField, ValidationField
 
 MOST_TENANTS = 1_000
@@ -71,9 +71,11 @@ class ManyRunsView(APIView):
         """Queue a run in each tenant; where it cannot be carried out, the report says why, and the others go on."""
         caller, asked = caller_of(request), checked(ManyRunsRequestSerializer, request.data)
         names = list(dict.fromkeys(asked.pop("tenants")))
+        wanted = RunRequest(**asked)
+        check_form(wanted)
         known = {tenant.tenant_id: tenant for tenant in caller.tenants().filter(tenant_id__in=names)}
         group = uuid.uuid4()
-        results = [_begin(known.get(name), name, RunRequest(**asked), caller, group) for name in names]
+        results = [_begin(known.get(name), name, wanted, caller, group) for name in names]
         return accepted(_report(group, results), reverse("many-runs-report", args=[group]))
 
 

@@ -90,22 +90,46 @@ def check(request: RunRequest) -> CheckedRun:
         Invalid: with every fault by its field's path, such as `params.n_estimators`.
     """
     faults: dict[str, str] = {}
-    params = _checked_params(request, faults)
+    params, validation, activate_if = _checked_form(request, faults)
     version = checked_dataset(request.dataset, request.digest, request.target, faults)
-    validation = parsed(Validation, request.validation, "validation", faults)
-    activate_if = _checked_criterion(request, faults)
-    if not is_name(request.model):
-        faults["model"] = "A model's name is 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-'."
-    if len(request.experiment) > MAX_EXPERIMENT_CHARS:
-        faults["experiment"] = f"An experiment's name has at most {MAX_EXPERIMENT_CHARS} characters."
     if faults or version is None or params is None or validation is None:
-        raise Invalid("This run cannot be carried out as it was asked for; `fields` says why.", fields=faults)
+        raise _refused(faults)
     return CheckedRun(
         dataset_version=version,
         params=params if isinstance(params, dict) else params.model_dump(mode="json"),
         validation=validation.in_full(),
         activate_if=activate_if.in_full() if activate_if else None,
     )
+
+
+def check_form(request: RunRequest) -> None:
+    """Go on only with a request that some tenant could carry out: all of it but the dataset is right.
+
+    Raises:
+        Invalid: as `check` does.
+    """
+    faults: dict[str, str] = {}
+    _checked_form(request, faults)
+    if faults:
+        raise _refused(faults)
+
+
+def _refused(faults: dict[str, str]) -> Invalid:
+    return Invalid("This run cannot be carried out as it was asked for; `fields` says why.", fields=faults)
+
+
+def _checked_form(
+    request: RunRequest, faults: dict[str, str]
+) -> tuple[BaseModel | dict[str, Any] | None, Validation | None, ActivateIf | None]:
+    """The parts of a request that need no tenant to be judged."""
+    params = _checked_params(request, faults)
+    validation = parsed(Validation, request.validation, "validation", faults)
+    activate_if = _checked_criterion(request, faults)
+    if not is_name(request.model):
+        faults["model"] = "A model's name is 1 to 100 of A-Z, a-z, 0-9, '.', '_', '-'."
+    if len(request.experiment) > MAX_EXPERIMENT_CHARS:
+        faults["experiment"] = f"An experiment's name has at most {MAX_EXPERIMENT_CHARS} characters."
+    return params, validation, activate_if
 
 
 def _checked_params(request: RunRequest, faults: dict[str, str]) -> BaseModel | dict[str, Any] | None:

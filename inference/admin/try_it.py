@@ -21,6 +21,7 @@ from inference.predictions import deadline_of, encoded
 from inference.routing import route
 from models_registry.admin.versions import VersionPages
 from models_registry.models import ModelVersion
+from runtimes.errors import InvalidSignature
 from runtimes.signature import STRING, Field, Signature
 from tenants.models import Scope
 from tenants.site.forms import JsonField, PageForm, TextField
@@ -82,8 +83,12 @@ class TriedVersionPages(VersionPages):
     def try_it(self, request: HttpRequest, object_id: str) -> HttpResponse:
         version: ModelVersion = self.found(request, object_id)
         if not version.is_ready:
-            return self.page(request, "admin/detail.html", f"Try {version}", about=version, parts=[_not_ready(version)])
-        form = TryForm(request.POST or None, version=version)
+            said = f"{version} is {version.get_state_display().lower()}: only ready versions predict."
+            return self._cannot_be_tried(request, version, said)
+        try:
+            form = TryForm(request.POST or None, version=version)
+        except InvalidSignature as error:
+            return self._cannot_be_tried(request, version, f"Its signature cannot be read: {error.message}")
         tried = _tried(form, version) if request.method == "POST" and form.is_valid() else None
         question = Question(f"Try {version}", "Predict", ["One row goes to this version, whether it serves or not."])
         return self.page(
@@ -96,6 +101,10 @@ class TriedVersionPages(VersionPages):
             back=self.url("change", version.pk),
             parts=[*_answer_parts(tried), *_snippet_parts(request, version, form)],
         )
+
+    def _cannot_be_tried(self, request: HttpRequest, version: ModelVersion, why: str) -> HttpResponse:
+        part = Part("Try it", Table((), (), why))
+        return self.page(request, "admin/detail.html", f"Try {version}", about=version, parts=[part])
 
 
 tenant_site.unregister(ModelVersion)
@@ -165,10 +174,3 @@ def _snippet_parts(request: HttpRequest, version: ModelVersion, form: TryForm) -
         Part(f"The same with {tool}", Text(text, can_copy=True), is_wide=True)
         for tool, text in snippets(base_url, version.model.name, body, form.signature)
     ]
-
-
-def _not_ready(version: ModelVersion) -> Part:
-    rows: list[list[str]] = []
-    return Part(
-        "Try it", Table((), rows, f"{version} is {version.get_state_display().lower()}: only ready versions predict.")
-    )

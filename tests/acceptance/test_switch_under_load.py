@@ -155,7 +155,7 @@ def test_a_revoked_token_is_refused_within_a_second_under_load(tenant: Tenant) -
             timeout=30,
         ).ok
         revoked_at = time.monotonic()
-        eventually(lambda: load.since(revoked_at + SHOWS_WITHIN_S), 10, "answers from after it")
+        eventually(lambda: load.since(revoked_at + SHOWS_WITHIN_S), 60, "answers from after it")
 
     assert not load.broken
     assert {answer.status for answer in load.answers} == {200, 401}
@@ -174,7 +174,7 @@ def test_a_suspension_holds_within_a_second_though_nobody_hears_of_it(stack: Sta
                 ear.send_signal(signal.SIGSTOP)  # the connections stay open, and nothing comes over them
             cursor.execute("UPDATE tenants_tenant SET state = 'suspended' WHERE tenant_id = %s", [tenant.tenant_id])
             suspended_at = time.monotonic()
-            eventually(lambda: load.since(suspended_at + SHOWS_WITHIN_S), 10, "answers from after it")
+            eventually(lambda: load.since(suspended_at + SHOWS_WITHIN_S), 60, "answers from after it")
         finally:
             for ear in ears:
                 ear.send_signal(signal.SIGCONT)

@@ -21,7 +21,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from common.errors import Unauthenticated
-from tenants import authentication, services
+from tenants import authentication, middleware, services
 from tenants.addressing import ENVIRON_KEY
 from tenants.authentication import authenticate
 from tenants.middleware import tenant_of
@@ -315,6 +315,24 @@ def test_strangers_with_invented_tokens_take_bounded_memory(
         with pytest.raises(Unauthenticated):
             authenticate(request)
     assert len(authentication.TOKENS) <= 5
+
+
+@pytest.mark.parametrize("host", ["{}.test", "testserver:{}"])
+def test_strangers_with_invented_hosts_take_bounded_memory(
+    committed_tenant: Tenant, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(middleware.TENANTS, "_most_absent", 5)
+    monkeypatch.setattr(middleware, "MOST_HOSTS", 5)
+    middleware.TENANTS.forget_all()
+    middleware._hosts.clear()
+    within(10, the_processes.is_believable, "it hears")
+    for number in range(30):
+        request = request_at(committed_tenant)
+        request.META["HTTP_HOST"] = host.format(str(number + 1) * 150)  # from 10 on longer than any host
+        tenant_of(request)
+    remembered = [*middleware._hosts, *(key for _, key in middleware.TENANTS._absent)]
+    assert len(remembered) <= 10
+    assert all(len(one) <= 253 for one in remembered)
 
 
 class Proxy:
