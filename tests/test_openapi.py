@@ -48,6 +48,7 @@ DEPENDING = {
     ("DELETE", "/api/v1/tenants/{tenant_id}"),
     ("PATCH", "/api/v1/models/{name}/deployment"),
     ("PATCH", "/api/v1/tenants/{tenant_id}"),
+    ("POST", "/api/v1/batch-jobs"),
     ("POST", "/api/v1/datasets"),
     ("POST", "/api/v1/models/{name}/predict"),
     ("POST", "/api/v1/models/{name}/versions"),

@@ -61,7 +61,7 @@ class BatchJobsView(Idempotent, ListAPIView[BatchJob]):
 
     def get_queryset(self) -> QuerySet[BatchJob]:
         batches = BatchJob.objects.select_related("job", "result").defer("parts")
-        if state := text_asked(self.request, "state"):
+        if state := text_asked(self.request, "state", JobState.values):
             batches = batches.filter(job__state=state)
         if model := text_asked(self.request, "model"):
             batches = batches.filter(model_name=model)
