@@ -95,7 +95,7 @@ class Listener:
             try:
                 with _connected(self._parameters()) as self._connection:
                     self._listen(self._connection)
-            except (psycopg2.Error, OSError) as error:
+            except Exception as error:  # whatever it is, nothing is heard until the next try
                 self._believable_until = 0.0
                 if self._is_heard and not self._is_over:
                     log.warning("changes_not_heard", extra={"reason": str(error).strip()})
@@ -120,7 +120,7 @@ class Listener:
 
     def _hear_until(self, connection: Any, end: float) -> None:
         while (left_s := end - time.monotonic()) > 0:
-            if select.select([connection], [], [], left_s)[0]:
+            if _is_ready(connection, select.POLLIN, left_s):
                 connection.poll()
                 self._tell(connection)
 
@@ -156,10 +156,16 @@ def _ask(connection: Any, statement: str) -> None:
 def _await(connection: Any) -> None:
     end = time.monotonic() + ANSWER_WITHIN_S
     while (state := connection.poll()) != driver.POLL_OK:
-        wants = ([connection], []) if state == driver.POLL_READ else ([], [connection])
+        event = select.POLLIN if state == driver.POLL_READ else select.POLLOUT
         left_s = end - time.monotonic()
-        if left_s <= 0 or not any(select.select(*wants, [], left_s)):
+        if left_s <= 0 or not _is_ready(connection, event, left_s):
             raise TimeoutError(f"PostgreSQL did not answer within {ANSWER_WITHIN_S:.0f} s")
+
+
+def _is_ready(connection: Any, event: int, within_s: float) -> bool:
+    waiting = select.poll()  # unlike select(), of any descriptor: a web process may have thousands open
+    waiting.register(connection, event)
+    return bool(waiting.poll(within_s * 1000))
 
 
 listener = Listener()
