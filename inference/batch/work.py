@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
 from common.errors import Conflict, Invalid, PlatformError, TimedOut, TooLarge, Unavailable
 from common.seats import Seats
@@ -24,7 +25,7 @@ from runtimes import errors as faults
 from runtimes.client import HostClient
 from runtimes.limits import GIB, Limits
 from runtimes.tabulation import Answered, Chunk, tabulate
-from tenants.models import Job, JobLost, JobState
+from tenants.models import Job, JobLost, JobState, TenantState
 
 KIND = "inference.batch"
 ATTEMPTS = 20  # each goes on from where the one before came to
@@ -117,7 +118,7 @@ class _Turn:
         if now < self._turn_until:
             return False
         self._turn_until = now + LOOK_EVERY_S
-        return _do_others_wait(self._job)
+        return _do_others_wait()
 
     def _nobody_wants_it(self) -> bool:
         """Whether the job was cancelled or taken; asked often, looked up once a second."""
@@ -154,8 +155,12 @@ def result_name(batch: BatchJob) -> str:
     return f"{PurePath(batch.file_name).stem[:200] or 'table'}-predicted.{batch.format}"
 
 
-def _do_others_wait(job: Job) -> bool:
-    return Job.objects.filter(kind=KIND, state=JobState.QUEUED).exclude(tenant=job.tenant_id).exists()
+def _do_others_wait() -> bool:
+    """Whether another tenant, none of whose batches goes on now, has one that waits."""
+    now = timezone.now()
+    going_on = Job.objects.filter(kind=KIND, state=JobState.RUNNING, lease_until__gt=now).values("tenant")
+    waiting = Job.objects.claimable(now).filter(kind=KIND, tenant__state=TenantState.ACTIVE)
+    return waiting.exclude(tenant__in=going_on).exists()
 
 
 def _limits(size_bytes: int) -> Limits:

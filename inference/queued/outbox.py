@@ -37,6 +37,7 @@ SILENCE_S = 2.0  # without a sign of life of a worker, after which a message is 
 MOST_SENDS = 3
 DEAF_S = 4.0  # without Valkey, after which nobody waits for a reply any more
 LOOK_S = 0.5
+ONCE_MORE = {"max_retries": 1, "interval_start": 0.0, "interval_step": 0.0, "interval_max": 0.0}
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,8 @@ def _publish(message: Message, queue: str, lives_s: float) -> None:
         queue=queue,
         serializer="msgpack",
         expires=lives_s,
-        retry=False,
+        retry=True,  # a connection that the broker has closed since it was used last is opened again
+        retry_policy=ONCE_MORE,
         ignore_result=True,
         argsrepr="",
         kwargsrepr="",  # else Celery writes out the rows, for logs that must not hold them
