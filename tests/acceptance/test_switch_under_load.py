@@ -72,6 +72,8 @@ class Load:
                 version = orjson.loads(response.read()).get("version")
                 after = response.headers.get("Retry-After")
                 self.answers.append(Answered(number, sent_at, time.monotonic(), response.status, version, after))
+                if response.status in (401, 403):
+                    connection.close()  # who is refused has a body unread; the next request opens it anew
         except (OSError, http.client.HTTPException, orjson.JSONDecodeError) as error:
             self.broken.append(error)
         finally:
