@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from django.core.files import File
 from django.core.files.storage import storages
@@ -90,13 +90,19 @@ def local_copy(bundle_file: BundleFile) -> Iterator[int]:
     with tempfile.TemporaryFile(dir=spool_folder()) as copy:
         with open_file(bundle_file) as source:
             shutil.copyfileobj(source, copy, READ_BYTES)
-        copy.flush()
-        # Opened once more, so that what goes to a runner cannot be written to.
-        descriptor = os.open(f"/proc/self/fd/{copy.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with read_only(copy) as descriptor:
             yield descriptor
-        finally:
-            os.close(descriptor)
+
+
+@contextmanager
+def read_only(file: IO[bytes]) -> Iterator[int]:
+    """A descriptor of what was written, opened once more, so that whoever gets it cannot write to the file."""
+    file.flush()
+    descriptor = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def open_blob(blob: Blob) -> BinaryIO:

@@ -12,17 +12,17 @@ def snippets(base_url: str, model: str, body: Mapping[str, Any], signature: Sign
     """Pairs of a tool's name and what to type. base_url: the tenant's, without a slash at its end."""
     text = json.dumps(body, ensure_ascii=False)
     return [
-        ("curl", _curl(base_url, model, text)),
+        ("curl", _curl(f"{base_url}/api/v1/models/{model}/predict", text)),
         ("Python, requests", _requests(base_url, model, body)),
         ("Python, tritonclient", _tritonclient(base_url, model, signature)),
-        ("MLflow scoring", _mlflow(base_url, model, text)),
+        ("MLflow scoring", _curl(f"{base_url}/models/{model}/invocations", text)),
     ]
 
 
-def _curl(base_url: str, model: str, body: str) -> str:
+def _curl(address: str, body: str) -> str:
     quoted = body.replace("'", "'\\''")
     return (
-        f"curl {base_url}/api/v1/models/{model}/predict \\\n"
+        f"curl {address} \\\n"
         '  -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\\n'
         f"  -d '{quoted}'"
     )
@@ -67,13 +67,4 @@ def _triton_input(signature: Signature, place: int) -> str:
         f"rows = {rows}\n"
         f"inputs.append(triton.InferInput({field.name!r}, rows.shape, triton.np_to_triton_dtype(rows.dtype)))\n"
         "inputs[-1].set_data_from_numpy(rows)"
-    )
-
-
-def _mlflow(base_url: str, model: str, body: str) -> str:
-    quoted = body.replace("'", "'\\''")
-    return (
-        f"curl {base_url}/models/{model}/invocations \\\n"
-        '  -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\\n'
-        f"  -d '{quoted}'"
     )
