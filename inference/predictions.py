@@ -1,6 +1,5 @@
 """Predicting with one version through this machine's pool."""
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ import numpy as np
 import orjson
 
 from common.errors import Conflict, Invalid, PlatformError, TimedOut, Unavailable
+from common.requests import new_id
 from inference.decoding import decode
 from inference.pool import model_pool
 from inference.served import Served
@@ -92,7 +92,7 @@ def answer_body(prediction: Prediction, version: Served, model_name: str) -> dic
     """The answer to a predict body, as JSON values and numpy arrays."""
     outputs = prediction.outputs
     answer: dict[str, Any] = {
-        "id": os.urandom(16).hex(),
+        "id": new_id(),
         "model": model_name,
         "version": version.number,
         "predictions": next(iter(outputs.values())) if len(outputs) == 1 else outputs,

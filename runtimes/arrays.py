@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +42,16 @@ class BatchPlan(NamedTuple):
     places: list[Place]
     is_tensor: bool
 
+    @property
+    def rows(self) -> int:
+        """How many rows the batch has."""
+        return self.places[0].shape[0]
+
+    @property
+    def kind(self) -> Hashable:
+        """What two batches must have in common to be joined: layout, columns, dtypes and the shape of a row."""
+        return self.is_tensor, tuple((place.name, place.dtype, place.shape[1:]) for place in self.places)
+
 
 def encode(arrays: Mapping[str, np.ndarray]) -> tuple[list[Entry], list[memoryview]]:
     """The entries for a frame's header and the buffers for its body; object arrays are str or None."""
@@ -51,8 +61,13 @@ def encode(arrays: Mapping[str, np.ndarray]) -> tuple[list[Entry], list[memoryvi
         dtype, parts = _encode_one(np.asarray(array))
         size = sum(part.nbytes for part in parts)
         entries.append([name, dtype, list(array.shape), size])
-        buffers += [*parts, memoryview(PADDING[: -size % ALIGNMENT])]
+        buffers += [*parts, memoryview(padding_of(size))]
     return entries, buffers
+
+
+def padding_of(size: int) -> bytes:
+    """What follows so many bytes of an array, so that the next one is aligned."""
+    return PADDING[: -size % ALIGNMENT]
 
 
 def encode_batch(batch: Batch) -> tuple[dict[str, Any], list[memoryview]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -17,13 +17,6 @@ class Unsplittable(Exception):
 def rows_of(batch: Batch) -> int:
     """How many rows a batch has."""
     return len(next(iter(batch.values()))) if isinstance(batch, dict) else len(batch)
-
-
-def kind_of(batch: Batch) -> Hashable:
-    """What two batches must have in common to be joined: layout, columns, dtypes and the shape of a row."""
-    if isinstance(batch, dict):
-        return tuple((name, column.dtype.str, column.shape[1:]) for name, column in batch.items())
-    return batch.dtype.str, batch.shape[1:]
 
 
 def join(batches: Sequence[Batch]) -> Batch:

@@ -128,22 +128,23 @@ class FrameReader:
         if self._filled < HEAD.size:
             return None
         header_end, start, end = self._measure()
-        if end > len(self._buffer):
-            self._buffer = self._buffer[: self._filled] + bytearray(end - self._filled)
         if self._filled < end:
+            if end > len(self._buffer):
+                self._buffer = self._buffer[: self._filled] + bytearray(end - self._filled)
             return None
         view = memoryview(self._detach(end))
         return RawFrame(bytes(view[HEAD.size : header_end]), view[start:end])
 
     def _detach(self, end: int) -> bytearray:
         """The first bytes of the buffer, writable and the taker's own: copied if they are few, else handed over."""
-        rest = self._buffer[end : self._filled]
-        self._filled = len(rest)
         if end > FIRST_READ_BYTES:
+            rest = self._buffer[end : self._filled]
             whole, self._buffer = self._buffer, rest + bytearray(max(FIRST_READ_BYTES - len(rest), 0))
-            return whole
-        whole = self._buffer[:end]
-        self._buffer[: len(rest)] = rest
+        else:
+            whole = self._buffer[:end]
+            if end < self._filled:
+                self._buffer[: self._filled - end] = self._buffer[end : self._filled]
+        self._filled -= end
         return whole
 
     def _measure(self) -> tuple[int, int, int]:

@@ -6,22 +6,21 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtimes import arrays, batching
 from runtimes.errors import DeadlineExceeded, ModelError, ProtocolFault, describe, to_message
 from runtimes.limits import Limits
-from runtimes.messages import ID, ID_COMES, Caps, Connection, EndOfStream, RawFrame, unpack_header
+from runtimes.messages import ID, ID_COMES, Caps, Connection, EndOfStream, RawFrame, pack_head, unpack_header
 from runtimes.protocol import Prediction, Predictor
+from runtimes.replies import PROBABILITIES, Replies
 from runtimes.signature import Batch
 
 MAX_CLIENTS = 96  # below the limit of open files
 REQUEST_BYTES = 256 << 20
 ANSWER_SECONDS = 5.0  # a client that does not read its answer for so long loses its connection
-PROBABILITIES = "probabilities"
 
 
 @dataclass(frozen=True)
@@ -36,24 +35,28 @@ class Identity:
         return (header.get("key"), header.get("generation")) == (self.key, self.generation)
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One batch that waits for its prediction."""
 
     client: Client
     id: int
     batch: Batch
-    probabilities: bool
+    known: Known
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Known:
-    """What a header said, for requests that differ from its own by their id alone; its last bytes are the id."""
+    """What a header said, for requests that differ from its own by their id alone; its last bytes are the id.
+
+    kind: what requests must have in common to be predicted together.
+    """
 
     start: bytes
     body_bytes: int
     plan: arrays.BatchPlan
     probabilities: bool
+    rows: int
+    kind: Hashable
 
     def covers(self, frame: RawFrame) -> bool:
         """Whether this says of the frame what its header would."""
@@ -80,10 +83,10 @@ class Client:
             frames.append(frame)
         return frames
 
-    def answer(self, header: Mapping[str, Any], buffers: list[memoryview] | None = None) -> None:
+    def answer(self, parts: list[bytes | memoryview]) -> None:
         """Send one reply; a client that is gone or does not read loses its connection."""
         try:
-            self.connection.send(header, buffers or [], time.monotonic() + ANSWER_SECONDS)
+            self.connection.write(parts, time.monotonic() + ANSWER_SECONDS)
         except (EndOfStream, DeadlineExceeded, OSError):
             self.is_open = False
 
@@ -99,6 +102,7 @@ class Server:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=listener_fd)
         self._listener.setblocking(False)
         self._clients: dict[int, Client] = {}
+        self._replies = Replies()
         self._poll = select.poll()
         self._poll.register(listener_fd, select.POLLIN)
         self._poll.register(control.fd, select.POLLIN)
@@ -165,7 +169,7 @@ class Server:
             (request_id,) = ID.unpack(frame.header[-ID.size :])
         else:
             request_id, known = self._understand(client, frame)
-        return Request(client, request_id, arrays.take_batch(known.plan, frame.body), known.probabilities)
+        return Request(client, request_id, arrays.take_batch(known.plan, frame.body), known)
 
     def _understand(self, client: Client, frame: RawFrame) -> tuple[int, Known]:
         """A request's id and the rest of what its header says, which is kept for requests like it."""
@@ -176,7 +180,9 @@ class Server:
         if not isinstance(request_id, int):
             raise ProtocolFault("A request has no id.")
         plan = arrays.plan_batch(header, frame.body.nbytes, max_rows=self._limits.rows)
-        known = Known(frame.header[: -ID.size], frame.body.nbytes, plan, header.get(PROBABILITIES) is True)
+        probabilities = header.get(PROBABILITIES) is True
+        kind = probabilities, plan.kind
+        known = Known(frame.header[: -ID.size], frame.body.nbytes, plan, probabilities, plan.rows, kind)
         client.known = known if known.start.endswith(ID_COMES) else None
         return request_id, known
 
@@ -187,58 +193,40 @@ class Server:
         groups: list[list[Request]] = []
         open_groups: dict[Hashable, tuple[list[Request], int]] = {}
         for request in requests:
-            kind = (request.probabilities, batching.kind_of(request.batch))
-            group, rows = open_groups.get(kind, ([], self._limits.rows))
-            rows += batching.rows_of(request.batch)
+            known = request.known
+            group, rows = open_groups.get(known.kind, ([], self._limits.rows))
+            rows += known.rows
             if rows > self._limits.rows:
-                group, rows = [], batching.rows_of(request.batch)
+                group, rows = [], known.rows
                 groups.append(group)
             group.append(request)
-            open_groups[kind] = group, rows
+            open_groups[known.kind] = group, rows
         return groups
 
     def _predict(self, group: list[Request]) -> None:
         """Answer several requests from one prediction, or each alone when that fails: one bad one harms no other."""
         parts = self._together(group) if len(group) > 1 else None
-        if parts is None:
-            for request in group:
-                batch, probabilities = request.batch, request.probabilities
-                self._answer(request, partial(self._predictor.predict, batch, probabilities=probabilities))
-        else:
-            for request, part in zip(group, parts, strict=True):
-                self._answer(request, partial(_same, part))
+        for place, request in enumerate(group):
+            self._answer(request, None if parts is None else parts[place])
 
     def _together(self, group: list[Request]) -> list[Prediction] | None:
         batch = batching.join([request.batch for request in group])
         try:
-            whole = self._predictor.predict(batch, probabilities=group[0].probabilities)
-            return batching.split(whole, [batching.rows_of(request.batch) for request in group])
+            whole = self._predictor.predict(batch, probabilities=group[0].known.probabilities)
+            return batching.split(whole, [request.known.rows for request in group])
         except (Exception, SystemExit):  # predicting each alone tells the one at fault
             return None
 
-    def _answer(self, request: Request, predict: Callable[[], Prediction]) -> None:
+    def _answer(self, request: Request, prediction: Prediction | None) -> None:
+        """Answer with a prediction, or with the one that is made now."""
         try:
-            header, buffers = encode_prediction(predict())
+            if prediction is None:
+                prediction = self._predictor.predict(request.batch, probabilities=request.known.probabilities)
+            parts = self._replies.pack(request.id, prediction)
         except (Exception, SystemExit) as error:  # the model's own: this request fails, the runner goes on
-            fault = ModelError(describe(error))
-            request.client.answer({"ok": False, "fault": to_message(fault), "id": request.id})
-        else:
-            request.client.answer({"ok": True, **header, "id": request.id}, buffers)
-
-
-def _same(prediction: Prediction) -> Prediction:
-    return prediction
-
-
-def encode_prediction(prediction: Prediction) -> tuple[dict[str, Any], list[memoryview]]:
-    """The header fields and buffers of a reply: the outputs, then the probabilities if there are any."""
-    entries, buffers = arrays.encode(prediction.outputs)
-    header: dict[str, Any] = {"outputs": entries}
-    if prediction.probabilities is not None:
-        more, more_buffers = arrays.encode({PROBABILITIES: prediction.probabilities})
-        header[PROBABILITIES] = more
-        buffers = buffers + more_buffers
-    return header, buffers
+            fault = to_message(ModelError(describe(error)))
+            parts = [pack_head({"ok": False, "fault": fault, "id": request.id}, 0)]
+        request.client.answer(parts)
 
 
 def serve(predictor: Predictor, listener_fd: int, control: Connection, limits: Limits, identity: Identity) -> None:

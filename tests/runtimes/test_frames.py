@@ -22,7 +22,7 @@ from runtimes.client import HostClient
 from runtimes.errors import ProtocolFault
 from runtimes.messages import Caps, EndOfStream, FrameReader, pack_head, unpack_header
 from runtimes.protocol import Prediction
-from runtimes.serving import encode_prediction
+from runtimes.replies import encode_prediction
 
 ROWS = 5
 OUTPUTS = {"label": np.array(["yes", None, "no", "", "né"], dtype=object), "score": np.arange(10.0).reshape(ROWS, 2)}
