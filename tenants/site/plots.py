@@ -58,7 +58,7 @@ def lines(series: Mapping[str, Sequence[Point]], *, title: str, x: str = "", y: 
     kept = {name: _finite(points) for name, points in series.items()}
     kept = {name: points for name, points in kept.items() if points}
     if not kept:
-        return _nothing(empty)
+        return nothing(empty)
     across, up = _axes([point for points in kept.values() for point in points], x, y)
     drawn = [
         _line(points, across, up, number % SERIES_COLOURS, name) for number, (name, points) in enumerate(kept.items())
@@ -71,7 +71,7 @@ def scatter(points: Sequence[tuple[float, float, str]], *, title: str, x: str, y
     """A dot a point, which says its words when pointed at."""
     kept = [(across, up, words) for across, up, words in points if _can_draw(across) and _can_draw(up)]
     if not kept:
-        return _nothing(empty)
+        return nothing(empty)
     across, up = _axes([(one, other) for one, other, _ in kept], x, y)
     drawn = [_dot(across.at(one), up.at(other), 0, words, 4) for one, other, words in kept[:MOST_POINTS]]
     return Plot(_framed(title, across, up, drawn))
@@ -81,26 +81,26 @@ def bars(values: Sequence[tuple[str, float]], *, title: str, empty: str = "", mo
     """A bar a name, from zero to the left or the right, with its value behind it. most: the length of a whole bar."""
     kept = [(name, value) for name, value in values if _can_draw(value)][:MOST_BARS]
     if not kept:
-        return _nothing(empty)
+        return nothing(empty)
     longest = max(most or max(abs(value) for _, value in kept), TOO_SMALL)
     drawn = format_html_join("", "{}", ((_bar(row, name, value, longest),) for row, (name, value) in enumerate(kept)))
-    return Plot(_svg(title, WIDTH, 12 + 26 * len(kept), drawn))
+    return Plot(svg(title, WIDTH, 12 + 26 * len(kept), drawn))
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], *, title: str, x: str = "", empty: str = "") -> Plot:
     """A column a bin. edges: one more than counts, rising."""
     if not counts or len(edges) != len(counts) + 1 or not all(map(_can_draw, edges)) or edges[0] >= edges[-1]:
-        return _nothing(empty)
+        return nothing(empty)
     across = Axis(edges[0], edges[-1], LEFT, WIDTH - RIGHT, x)
     up = Axis(0.0, max(counts) or 1, HEIGHT - BOTTOM, TOP)
     drawn = [
         format_html(
             '<rect class="tny-series-0" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>',
-            _px(across.at(low) + 0.5),
-            _px(up.at(count)),
-            _px(max(across.at(high) - across.at(low) - 1, 0.5)),
-            _px(up.begin - up.at(count)),
-            f"{_text(low)} to {_text(high)}: {count}",
+            px(across.at(low) + 0.5),
+            px(up.at(count)),
+            px(max(across.at(high) - across.at(low) - 1, 0.5)),
+            px(up.begin - up.at(count)),
+            f"{in_words(low)} to {in_words(high)}: {count}",
         )
         for low, high, count in zip(edges, edges[1:], counts, strict=False)
     ]
@@ -111,7 +111,7 @@ def matrix(labels: Sequence[str], counts: Sequence[Sequence[float]], *, title: s
     """A square of counts, the darker the more: a row is what was true, a column what was predicted."""
     size = min(len(labels), MOST_CLASSES)
     if not size or len(counts) < size or any(len(row) < size for row in counts[:size]):
-        return _nothing(empty)
+        return nothing(empty)
     cell = max(24, min(56, 420 // size))
     most = max(max(row[:size]) for row in counts[:size]) or 1
     cells = (
@@ -123,23 +123,24 @@ def matrix(labels: Sequence[str], counts: Sequence[Sequence[float]], *, title: s
         for row in range(size)
         for column in range(size)
     )
-    names = ((_text_at(LEFT + 52, 12 + row * cell + cell / 2, _short(labels[row]), "end"),) for row in range(size))
+    names = ((text_at(LEFT + 52, 12 + row * cell + cell / 2, short(labels[row]), "end"),) for row in range(size))
     below = (
-        (_text_at(LEFT + 60 + (column + 0.5) * cell, 26 + size * cell, _short(labels[column], cell // 7), "middle"),)
+        (text_at(LEFT + 60 + (column + 0.5) * cell, 26 + size * cell, short(labels[column], cell // 7), "middle"),)
         for column in range(size)
     )
     drawn = format_html(
         "{}{}{}",
         *(format_html_join("", "{}", made) for made in (cells, names, below)),
     )
-    return Plot(_svg(title, LEFT + 70 + size * cell, 40 + size * cell, drawn))
+    return Plot(svg(title, LEFT + 70 + size * cell, 40 + size * cell, drawn))
 
 
 def _can_draw(value: float) -> bool:
     return math.isfinite(value) and abs(value) < TOO_LARGE
 
 
-def _nothing(words: str) -> Plot:
+def nothing(words: str) -> Plot:
+    """No drawing, and why."""
     return Plot(None, empty=words) if words else Plot(None)
 
 
@@ -174,23 +175,23 @@ def _framed(title: str, across: Axis, up: Axis, drawn: Sequence[SafeString]) -> 
     rows = (
         (
             format_html('<line class="tny-grid" x1="{}" x2="{}" y1="{}" y2="{}"/>', LEFT, WIDTH - RIGHT, at, at),
-            _text_at(LEFT - 8, float(at) + 4, _text(tick), "end"),
+            text_at(LEFT - 8, float(at) + 4, in_words(tick), "end"),
         )
         for tick in up.ticks()
-        for at in [_px(up.at(tick))]
+        for at in [px(up.at(tick))]
     )
-    columns = ((_text_at(across.at(tick), HEIGHT - 14, _text(tick), "middle"),) for tick in across.ticks())
+    columns = ((text_at(across.at(tick), HEIGHT - 14, in_words(tick), "middle"),) for tick in across.ticks())
     titles = format_html(
         "{}{}",
-        _text_at(WIDTH - RIGHT, HEIGHT - 1, across.title, "end"),
-        _text_at(LEFT, TOP, up.title, "start"),
+        text_at(WIDTH - RIGHT, HEIGHT - 1, across.title, "end"),
+        text_at(LEFT, TOP, up.title, "start"),
     )
     frame = format_html("{}{}{}", format_html_join("", "{}{}", rows), format_html_join("", "{}", columns), titles)
-    return _svg(title, WIDTH, HEIGHT, format_html("{}{}", frame, format_html_join("", "{}", ((one,) for one in drawn))))
+    return svg(title, WIDTH, HEIGHT, format_html("{}{}", frame, format_html_join("", "{}", ((one,) for one in drawn))))
 
 
 def _line(points: Sequence[Point], across: Axis, up: Axis, colour: int, name: str) -> SafeString:
-    path = " ".join(f"{_px(across.at(x))},{_px(up.at(y))}" for x, y in sorted(points))
+    path = " ".join(f"{px(across.at(x))},{px(up.at(y))}" for x, y in sorted(points))
     dots = points if len(points) <= 60 else ()
     return format_html(
         '<polyline class="tny-line-{}" points="{}"/>{}',
@@ -199,7 +200,7 @@ def _line(points: Sequence[Point], across: Axis, up: Axis, colour: int, name: st
         format_html_join(
             "",
             "{}",
-            ((_dot(across.at(x), up.at(y), colour, f"{name}: {_text(y)} at {_text(x)}", 2.5),) for x, y in dots),
+            ((_dot(across.at(x), up.at(y), colour, f"{name}: {in_words(y)} at {in_words(x)}", 2.5),) for x, y in dots),
         ),
     )
 
@@ -208,8 +209,8 @@ def _dot(x: float, y: float, colour: int, words: str, radius: float) -> SafeStri
     return format_html(
         '<circle class="tny-series-{}" cx="{}" cy="{}" r="{}"><title>{}</title></circle>',
         colour,
-        _px(x),
-        _px(y),
+        px(x),
+        px(y),
         radius,
         words,
     )
@@ -220,13 +221,13 @@ def _bar(row: int, name: str, value: float, longest: float) -> SafeString:
     length = max(abs(value) / longest * (WIDTH - begin - 80), 1)
     return format_html(
         '{}<rect class="tny-series-{}" x="{}" y="{}" width="{}" height="18" rx="2"><title>{}</title></rect>{}',
-        _text_at(begin - 8, top + 13, _short(name), "end"),
+        text_at(begin - 8, top + 13, short(name), "end"),
         3 if value < 0 else 0,
         begin,
         top,
-        _px(min(length, WIDTH - begin - 80)),
-        f"{name}: {_text(value)}",
-        _text_at(begin + min(length, WIDTH - begin - 80) + 6, top + 13, _text(value), "start"),
+        px(min(length, WIDTH - begin - 80)),
+        f"{name}: {in_words(value)}",
+        text_at(begin + min(length, WIDTH - begin - 80) + 6, top + 13, in_words(value), "start"),
     )
 
 
@@ -234,39 +235,42 @@ def _cell(x: float, y: float, size: int, count: float, most: float, true: str, p
     share = count / most
     return format_html(
         '<g><rect class="tny-cell" x="{}" y="{}" width="{}" height="{}" fill-opacity="{}"/>{}<title>{}</title></g>',
-        _px(x),
-        _px(y),
+        px(x),
+        px(y),
         size - 1,
         size - 1,
         f"{0.06 + 0.94 * share:.2f}",
-        _text_at(x + size / 2, y + size / 2 + 4, _text(count), "middle", "tny-on" if share > 0.5 else ""),
-        f"true {true}, predicted {predicted}: {_text(count)}",
+        text_at(x + size / 2, y + size / 2 + 4, in_words(count), "middle", "tny-on" if share > 0.5 else ""),
+        f"true {true}, predicted {predicted}: {in_words(count)}",
     )
 
 
-def _text_at(x: float, y: float, words: str, anchor: str, style: str = "") -> SafeString:
+def text_at(x: float, y: float, words: str, anchor: str, style: str = "") -> SafeString:
+    """Words at a place of a drawing."""
     if not words:
         return mark_safe("")
-    return format_html(
-        '<text x="{}" y="{}" text-anchor="{}" class="{}">{}</text>', _px(x), _px(y), anchor, style, words
-    )
+    return format_html('<text x="{}" y="{}" text-anchor="{}" class="{}">{}</text>', px(x), px(y), anchor, style, words)
 
 
-def _svg(title: str, width: float, height: float, drawn: SafeString) -> SafeString:
+def svg(title: str, width: float, height: float, drawn: SafeString) -> SafeString:
+    """A drawing of this size; title: what it shows, for those who do not see it."""
     return format_html(
         '<svg class="tny-plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>', width, height, title, drawn
     )
 
 
-def _short(words: str, most: int = NAME_CHARS) -> str:
+def short(words: str, most: int = NAME_CHARS) -> str:
+    """The words, or their beginning where they are too long."""
     return words if len(words) <= max(most, 3) else f"{words[: max(most, 3) - 1]}…"
 
 
-def _text(value: float) -> str:
+def in_words(value: float) -> str:
+    """A number as it stands in a drawing."""
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}" if abs(value) < 1e6 else f"{value:.3g}"
     return f"{value:.4g}"
 
 
-def _px(value: float) -> str:
+def px(value: float) -> str:
+    """A length as it stands in a drawing."""
     return f"{value:.1f}"

@@ -2,23 +2,28 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth.views import LogoutView
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.templatetags.static import static
 from django.urls import path, reverse
+from django.utils.safestring import SafeString
 from unfold.dataclasses import Favicon
 from unfold.sites import UnfoldAdminSite
 
 from common.errors import Denied, Unauthenticated
 from tenants.authentication import INCLUDES, Caller, authenticate
 from tenants.models import Role, Tenant
-from tenants.site.parts import Part
+from tenants.site.parts import Part, Tone
 
 PanelMaker = Callable[[HttpRequest], Part | None]
+ConcernMaker = Callable[[HttpRequest], Iterable["Concern"]]
+PageView = Callable[[HttpRequest], HttpResponse]
 TenantPartMaker = Callable[[HttpRequest, Tenant], Part]
 
 
@@ -54,6 +59,30 @@ class Nav:
     title: str = ""
 
 
+Entry = tuple[Nav, str, str]  # where it stands in the sidebar, its path, its words
+
+
+@dataclass(frozen=True)
+class SitePage:
+    """A page of a site that is about no single model's rows. scope: what a caller needs to see it."""
+
+    name: str
+    view: PageView
+    nav: Nav
+    scope: str
+
+
+@dataclass(frozen=True)
+class Concern:
+    """Something that somebody should look at. what: links to it. why: a sentence."""
+
+    what: SafeString | str
+    why: str
+    at: datetime | None = None
+    tone: Tone = "danger"
+    word: str = ""
+
+
 def look() -> dict[str, Any]:
     """What unfold's frame needs to know of the sites' looks; all of it is served from here."""
     return {
@@ -77,13 +106,39 @@ class CallerSite(UnfoldAdminSite):  # type: ignore[misc]
         # Both sites have Django's own name for one: they stand in separate urlconfs, and many templates spell it out.
         super().__init__("admin")
         self._panels: list[tuple[int, PanelMaker]] = []
+        self._pages: list[SitePage] = []
+        self._concerns: list[ConcernMaker] = []
 
     def has_permission(self, request: HttpRequest) -> bool:
         return visitor(request) is not None
 
     def get_urls(self) -> list[Any]:
+        own = [path(f"{page.name}/", self.admin_view(self._opened(page)), name=page.name) for page in self._pages]
         # Before Django's own path of that name, which sends who is not in to the home instead.
-        return [path("logout/", self.logout, name="logout"), *super().get_urls()]
+        return [path("logout/", self.logout, name="logout"), *own, *super().get_urls()]
+
+    def page(self, name: str, nav: Nav, scope: str) -> Callable[[PageView], PageView]:
+        """Decorate a view with this to have it at `NAME/` (`admin:NAME`) and in the sidebar, for callers with the
+        scope."""
+
+        def add(view: PageView) -> PageView:
+            self._pages.append(SitePage(name, view, nav, scope))
+            return view
+
+        return add
+
+    def shown(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
+        """A page in the frame of the site."""
+        request.current_app = self.name  # type: ignore[attr-defined]
+        return TemplateResponse(request, template, self.each_context(request) | {"title": title} | context)
+
+    def _opened(self, page: SitePage) -> PageView:
+        def view(request: HttpRequest) -> HttpResponse:
+            if not _may(request, page.scope):
+                raise PermissionDenied
+            return page.view(request)
+
+        return view
 
     # Logging in and out and changing passwords are done once, by the platform's own pages (`tenants.ui`).
 
@@ -108,6 +163,16 @@ class CallerSite(UnfoldAdminSite):  # type: ignore[misc]
             return make
 
         return add
+
+    def concern(self, find: ConcernMaker) -> ConcernMaker:
+        """Decorate a function with this to have what it finds among what needs attention on the site's home."""
+        self._concerns.append(find)
+        return find
+
+    def concerns(self, request: HttpRequest) -> list[Concern]:
+        """What needs attention now, the newest first; what has no moment stands before it."""
+        found = [concern for find in self._concerns for concern in find(request)]
+        return sorted(found, key=lambda one: (one.at is None, one.at or datetime.min.replace(tzinfo=UTC)), reverse=True)
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         panels = (make(request) for _, make in sorted(self._panels, key=lambda ranked: ranked[0]))
@@ -141,24 +206,37 @@ class CallerSite(UnfoldAdminSite):  # type: ignore[misc]
 
     def get_sidebar_list(self, request: HttpRequest) -> list[dict[str, Any]]:
         seen = [pages for pages in self._registry.values() if getattr(pages, "nav", None)]
-        pages = sorted((one for one in seen if one.has_view_permission(request)), key=lambda one: one.nav.rank)
+        entries = [_entry(one) for one in seen if one.has_view_permission(request)]
+        entries += [
+            (page.nav, reverse(f"admin:{page.name}"), page.nav.title)
+            for page in self._pages
+            if _may(request, page.scope)
+        ]
         home = reverse("admin:index")
         first = [_item("Home", "home", home, request.path == home), _item("API", "api", reverse("docs"), False)]
-        return [{"title": "", "items": first}, *_sections(request, pages)]
+        return [{"title": "", "items": first}, *_sections(request, sorted(entries, key=lambda one: one[0].rank))]
+
+
+def _may(request: HttpRequest, scope: str) -> bool:
+    caller = visitor(request)
+    return caller is not None and caller.may(scope)
 
 
 def _item(title: str, icon: str, link: str, is_active: bool) -> dict[str, Any]:
     return {"title": title, "icon": icon, "link": link, "active": is_active, "has_permission": True}
 
 
-def _sections(request: HttpRequest, pages: Iterable[Any]) -> list[dict[str, Any]]:
+def _entry(pages: Any) -> Entry:
+    options = pages.model._meta
+    link = reverse(f"admin:{options.app_label}_{options.model_name}_changelist")
+    return pages.nav, link, pages.nav.title or str(options.verbose_name_plural).capitalize()
+
+
+def _sections(request: HttpRequest, entries: Iterable[Entry]) -> list[dict[str, Any]]:
     sections: dict[str, list[dict[str, Any]]] = {}
-    for one in pages:
-        options = one.model._meta
-        link = reverse(f"admin:{options.app_label}_{options.model_name}_changelist")
-        title = one.nav.title or str(options.verbose_name_plural).capitalize()
-        item = _item(title, one.nav.icon, link, request.path.startswith(link))
-        sections.setdefault(one.nav.section, []).append(item)
+    for nav, link, title in entries:
+        item = _item(title, nav.icon, link, request.path.startswith(link))
+        sections.setdefault(nav.section, []).append(item)
     return [{"title": title, "items": items} for title, items in sections.items()]
 
 
