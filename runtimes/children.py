@@ -25,6 +25,7 @@ from runtimes.errors import (
 )
 from runtimes.limits import Limits
 from runtimes.messages import Caps, Connection, EndOfStream
+from runtimes.page_limits import UNREADABLE
 from runtimes.sandbox import THREADS_OF_A_SHARED_USER, THREADS_OF_A_SLOT
 from runtimes.zygotes import Zygotes, thread_count
 
@@ -71,6 +72,14 @@ class Ending:
         if self.signal == signal.SIGKILL:
             return RunnerDied("The kernel ended the fit, most likely for its memory.")
         return ModelError(f"The fit crashed its process (status {self.status}).", "fit_failed")
+
+    def unread_document(self) -> RuntimeFault:
+        """What an ending in the middle of a document means for it."""
+        if self.signal == signal.SIGXCPU:
+            return DeadlineExceeded("Reading the document used more CPU time than its budget.")
+        if self.signal == signal.SIGKILL:
+            return RunnerDied("The kernel ended the process that read the document, most likely for its memory.")
+        return ModelError("The document crashed the program that reads it.", UNREADABLE)
 
 
 class Child:

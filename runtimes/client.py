@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from runtimes import addresses
+from runtimes import addresses, page_work
 from runtimes.asking import Question
 from runtimes.compilation.requesting import Compilation, compile_artifact
 from runtimes.conversation import CONNECT_SECONDS, HostConversation
+from runtimes.detection import Box, Detection
 from runtimes.directory import Directory, LoadRequest, Runner, not_again
 from runtimes.fits import FitReport, Progress, Validation, fit
 from runtimes.limits import Limits
+from runtimes.page_work import DOCUMENT_LIMITS, DRAWING_LIMITS, Document
 from runtimes.profiles import Profile
 from runtimes.protocol import Prediction
 from runtimes.readiness import Attendance
@@ -205,6 +207,23 @@ class HostClient:
         """
         asked = {"format": format_name, "target": target, "task": task, "signature": signature.to_json()}
         return score(self, asked, dataset_fd, predict, limits, on_progress, is_cancelled)
+
+    def open_document(self, *, document_fd: int, media_type: str, limits: Limits | None = None) -> Document:
+        """A document whose pages a confined runner of its own renders, for a `with` block that ends the runner.
+
+        media_type: of its content, as `media_type_of` tells it. limits: call_seconds is for each page.
+        Entering the block raises ModelError where it cannot be read: encrypted_document, unreadable_document,
+        empty_document, too_many_pages.
+        """
+        return Document(self, document_fd, media_type, limits or DOCUMENT_LIMITS)
+
+    def draw(self, png: bytes, boxes: Sequence[Detection], limits: Limits | None = None) -> bytes:
+        """The image with boxes, labels and scores drawn on it in a confined runner, as PNG."""
+        return page_work.draw(self, png, boxes, limits or DRAWING_LIMITS)
+
+    def crop(self, png: bytes, box: Box, limits: Limits | None = None) -> bytes:
+        """What of the image is in a box, in its pixels, cut out in a confined runner, as PNG."""
+        return page_work.crop(self, png, box, limits or DRAWING_LIMITS)
 
     def resident(self, key: str) -> bool:
         """Whether the version is loaded now."""

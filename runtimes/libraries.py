@@ -1,7 +1,7 @@
 """Named sets of libraries that an operator declares: each a requirements file, a venv of its own, a zygote of its own.
 
 A version names the set that it needs by `library_set` in its metadata; the sets of the platform's own libraries are
-`sklearn`, `torch` and, for serving alone, `onnx`; `runtimes.library_sets` builds the others.
+`sklearn`, `torch` and, for serving alone, `onnx`; `runtimes.library_sets` builds the others. `pages` opens documents.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from runtimes.errors import ArtifactRejected, plain
 
 SERVES_ONLY = "onnx"  # nothing is inspected or fitted in it, so nobody names it
-BUILT_IN = ("sklearn", "torch", SERVES_ONLY)
+PAGES = "pages"  # reads documents, and no model
+BUILT_IN = ("sklearn", "torch", SERVES_ONLY, PAGES)
 WHEELS = "wheels"  # a folder beside the sets, for what no index has
 MANIFEST = "set.json"
 PYTHON = Path("venv", "bin", "python")
@@ -62,7 +63,7 @@ class LibrarySets:
 
     def unknown(self, name: str) -> ArtifactRejected:
         """What to tell whoever names a set that is not here."""
-        own = [name for name in BUILT_IN if name != SERVES_ONLY]
+        own = [name for name in BUILT_IN if name not in (SERVES_ONLY, PAGES)]
         names = ", ".join([*own, *(library_set.name for library_set in self.all())])
         return ArtifactRejected(
             "unknown_library_set",

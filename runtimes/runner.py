@@ -19,8 +19,9 @@ from runtimes.formats import boosters
 from runtimes.formats.recognition import Recognised, recognise
 from runtimes.libraries import BUILT_IN
 from runtimes.limits import Limits
-from runtimes.messages import Caps, Connection
+from runtimes.messages import Caps, Connection, EndOfStream
 from runtimes.origins import made_with
+from runtimes.page_limits import TOO_LARGE, UNREADABLE
 from runtimes.protocol import Predictor, Runtime, Source
 
 CAPS = Caps(header_bytes=4 << 20, body_bytes=0)
@@ -132,6 +133,29 @@ def _work_on_table(order: Mapping[str, Any], channel: Connection, dataset_fd: in
     return work[order["op"]](order, channel, dataset_fd)
 
 
+def _work_on_pages(order: Mapping[str, Any], channel: Connection, document_fd: int) -> dict[str, Any]:
+    from runtimes import page_rendering  # it imports PDFium and Pillow, which other sets' runners may lack
+
+    work: Mapping[str, Callable[[Mapping[str, Any], Connection, int], dict[str, Any]]] = {
+        "pages": page_rendering.serve_pages,
+        "draw": page_rendering.draw,
+        "crop": page_rendering.crop,
+    }
+    return work[order["op"]](order, channel, document_fd)
+
+
+def _explained_pages(work: Callable[[], Result]) -> Result:
+    """The result of work on a document, or the reason of its failure as a ModelError."""
+    try:
+        return work()
+    except (RuntimeFault, EndOfStream):
+        raise
+    except MemoryError as error:
+        raise ModelError("Reading the document takes more memory than its budget.", TOO_LARGE) from error
+    except Exception as error:
+        raise ModelError(f"The document cannot be read ({describe(error, 200)}).", UNREADABLE) from error
+
+
 def _explained_fit(work: Callable[[], Result]) -> Result:
     """The result of a fit, or the reason of its failure as a RuntimeFault."""
     try:
@@ -166,6 +190,9 @@ WORK: Mapping[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "profile": (_work_on_table, _explained_fit),
     "score": (_work_on_table, _explained_fit),
     "tabulate": (_work_on_table, _explained_fit),
+    "pages": (_work_on_pages, _explained_pages),
+    "draw": (_work_on_pages, _explained_pages),
+    "crop": (_work_on_pages, _explained_pages),
 }
 
 

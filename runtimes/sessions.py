@@ -25,6 +25,7 @@ from runtimes.errors import (
     describe,
     to_message,
 )
+from runtimes.libraries import PAGES
 from runtimes.limits import Limits
 from runtimes.machine import DEFAULT_LIBRARY_SET, Job, Machine, library_set_of
 from runtimes.messages import Caps, Connection, EndOfStream
@@ -35,6 +36,7 @@ MAX_FDS = 3
 REQUEST_SECONDS = 30.0
 FIT_ORDER = ("op", "trainer", "params", "target", "validation", "format", "watch")
 TABLE_ORDER = (*FIT_ORDER, "signature", "task", "probabilities", "known")
+PAGE_ORDER = ("op", "media_type", "boxes", "box")
 DUTY_SECONDS = 900.0  # for the loading client to fetch and pack its bundle
 log = logging.getLogger("runtimes.host")
 
@@ -58,6 +60,9 @@ class Session:
             "fit_custom": self._work_on_table,
             "profile": self._work_on_table,
             "score": self._work_on_table,
+            "pages": self._work_on_pages,
+            "draw": self._work_on_pages,
+            "crop": self._work_on_pages,
             "tabulate": self._work_on_table,
             "fault": self._fault,
             "report": self._report,
@@ -182,6 +187,12 @@ class Session:
         library_set = str(request.get("library_set") or DEFAULT_LIBRARY_SET)
         job = Job(order, library_set, limits, limits.fit_seconds, timeout, Ending.failed_fit)
         return self._work_once(job, fds)
+
+    def _work_on_pages(self, request: Request, fds: list[int]) -> Answer:
+        limits = Limits.from_json(request["limits"])
+        timeout = DeadlineExceeded(f"Reading the document took longer than its {limits.fit_seconds:g} seconds.")
+        order = {name: request[name] for name in PAGE_ORDER if name in request}
+        return self._work_once(Job(order, PAGES, limits, limits.fit_seconds, timeout, Ending.unread_document), fds)
 
     def _compile(self, request: Request, fds: list[int]) -> Answer:
         given = Limits.from_json(request["limits"])

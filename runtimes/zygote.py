@@ -50,13 +50,23 @@ PRELOAD: Mapping[str, tuple[str, ...]] = {
         "numpy.random", "torch", "torch.nn", "torch.jit", "runtimes.formats.pytorch", "runtimes.formats.torch_export",
     ),
     "onnx": ("numpy.random", "onnx", "onnx.checker", "onnxruntime", "runtimes.formats.onnx_graph"),
+    "pages": (
+        "PIL.Image", "PIL.ImageDraw", "PIL.ImageFont", "PIL.ImageOps", "PIL.PngImagePlugin", "PIL.JpegImagePlugin",
+        "PIL.TiffImagePlugin", "PIL.WebPImagePlugin", "pypdfium2", "runtimes.page_rendering",
+    ),
 }  # fmt: skip
 # what a library would import along, at twice the memory and the time (skops looks through all of scikit-learn)
-LEFT_OUT: Mapping[str, tuple[str, ...]] = {"sklearn": ("torch",), "torch": (), "onnx": ("torch",)}
+LEFT_OUT: Mapping[str, tuple[str, ...]] = {
+    "sklearn": ("torch",),
+    "torch": (),
+    "onnx": ("torch",),
+    "pages": ("torch",),
+}
 DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
     "sklearn": ("numpy", "scipy", "scikit-learn", "pandas", "joblib", "cloudpickle", "skops", "onnx", "onnxruntime"),
     "torch": ("numpy", "torch"),
     "onnx": ("numpy", "onnx", "onnxruntime"),
+    "pages": ("numpy", "pillow", "pypdfium2"),
 }
 
 
