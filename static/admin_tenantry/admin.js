@@ -20,6 +20,22 @@ function copyable(root) {
   }
 }
 
+// What was scrolled stays where it was; who reads a log's end goes on reading it.
+function putInPlace(old, fresh) {
+  const before = [...old.querySelectorAll(".tny-text, .tny-scroll")].map((box) => ({
+    left: box.scrollLeft,
+    top: box.scrollTop,
+    atEnd: box.scrollTop > 0 && box.scrollTop + box.clientHeight >= box.scrollHeight - 4,
+  }));
+  old.replaceWith(fresh);
+  fresh.querySelectorAll(".tny-text, .tny-scroll").forEach((box, place) => {
+    const was = before[place];
+    if (was) {
+      box.scrollTo(was.left, was.atEnd ? box.scrollHeight : was.top);
+    }
+  });
+}
+
 // While work goes on, its page's blocks are fetched again and put in place; when it has ended, the whole page is,
 // for what can be done with it has changed.
 function follow() {
@@ -41,7 +57,7 @@ function follow() {
       }
       localise(fresh);
       copyable(fresh);
-      document.querySelector("[data-refresh-s]").replaceWith(fresh);
+      putInPlace(document.querySelector("[data-refresh-s]"), fresh);
     } catch {
       // the server is away for a moment: the next look may find it
     }
@@ -153,6 +169,17 @@ function release(form) {
   }
 }
 
+// Some choices decide which other fields a form has: it is opened anew with what was written into it so far.
+function reloads(form) {
+  for (const choice of form.querySelectorAll("[data-reload]")) {
+    choice.addEventListener("change", () => {
+      const said = new FormData(form);
+      said.delete("csrfmiddlewaretoken");
+      window.location.assign(`?${new URLSearchParams(said)}`);
+    });
+  }
+}
+
 // A second click sends nothing twice.
 function sendOnce(form) {
   form.addEventListener("submit", (event) => {
@@ -180,6 +207,7 @@ document.addEventListener("DOMContentLoaded", () => {
   follow();
   for (const form of document.querySelectorAll("form.tny-ask")) {
     droppable(form);
+    reloads(form);
     sendOnce(form);
   }
 });
