@@ -4,8 +4,8 @@ Whatever text goes into one is escaped. Values that are no finite numbers are le
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -34,23 +34,30 @@ class Plot:
 
 @dataclass(frozen=True)
 class Axis:
-    """A range of values along a length of pixels, with its ticks. is_log: equal steps are equal factors."""
+    """A range of values along a length of pixels, with its ticks. names: of the only values that have a tick."""
 
     low: float
     high: float
     begin: float
     end: float
     title: str = ""
+    names: Mapping[float, str] = field(default_factory=dict)
 
     def at(self, value: float) -> float:
         """The pixel of a value."""
         return self.begin + (self.end - self.begin) * (value - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[float]:
-        """Some five round values in the range."""
+        """Some five round values in the range, or those that have names."""
+        if self.names:
+            return [value for value in self.names if self.low <= value <= self.high]
         step = _round_step((self.high - self.low) / 5)
         first = math.ceil(self.low / step) * step
         return [first + number * step for number in range(int((self.high - first) / step + 1e-9) + 1)]
+
+    def words(self, tick: float) -> str:
+        """What is written at a tick."""
+        return short(self.names[tick], 14) if self.names else in_words(tick)
 
 
 def lines(series: Mapping[str, Sequence[Point]], *, title: str, x: str = "", y: str = "", empty: str = "") -> Plot:
@@ -67,13 +74,31 @@ def lines(series: Mapping[str, Sequence[Point]], *, title: str, x: str = "", y: 
     return Plot(_framed(title, across, up, drawn), legend)
 
 
-def scatter(points: Sequence[tuple[float, float, str]], *, title: str, x: str, y: str, empty: str = "") -> Plot:
-    """A dot a point, which says its words when pointed at."""
-    kept = [(across, up, words) for across, up, words in points if _can_draw(across) and _can_draw(up)]
+def scatter(
+    points: Sequence[tuple[float, float, str]],
+    *,
+    title: str,
+    x: str,
+    y: str,
+    marked: Collection[int] = (),
+    names: Mapping[float, str] | None = None,
+    empty: str = "",
+) -> Plot:
+    """A dot a point, which says its words when pointed at.
+
+    marked: the places of the points that stand out. names: what is written at values of x instead of numbers.
+    """
+    kept = [(*point, place in marked) for place, point in enumerate(points) if all(map(_can_draw, point[:2]))]
     if not kept:
         return nothing(empty)
-    across, up = _axes([(one, other) for one, other, _ in kept], x, y)
-    drawn = [_dot(across.at(one), up.at(other), 0, words, 4) for one, other, words in kept[:MOST_POINTS]]
+    kept = sorted(kept[:MOST_POINTS] + [point for point in kept[MOST_POINTS:] if point[3]], key=lambda point: point[3])
+    across, up = _axes([(one, other) for one, other, _, _ in kept], x, y)
+    room = (across.high - across.low) * 0.03  # dots on the frame would be cut
+    across = Axis(across.low - room, across.high + room, across.begin, across.end, x, names or {})
+    drawn = [
+        _dot(across.at(one), up.at(other), 2 if stands_out else 0, words, 7 if stands_out else 4)
+        for one, other, words, stands_out in kept
+    ]
     return Plot(_framed(title, across, up, drawn))
 
 
@@ -180,7 +205,7 @@ def _framed(title: str, across: Axis, up: Axis, drawn: Sequence[SafeString]) -> 
         for tick in up.ticks()
         for at in [px(up.at(tick))]
     )
-    columns = ((text_at(across.at(tick), HEIGHT - 14, in_words(tick), "middle"),) for tick in across.ticks())
+    columns = ((text_at(across.at(tick), HEIGHT - 14, across.words(tick), "middle"),) for tick in across.ticks())
     titles = format_html(
         "{}{}",
         text_at(WIDTH - RIGHT, HEIGHT - 1, across.title, "end"),
