@@ -15,7 +15,7 @@ from tenants.models import Tenant
 from tenants.scope import current_tenant
 
 COMPILED_FORMAT = "onnx"
-DECLARED_OPTIONS = ("architecture", "labels", "library_set")
+DECLARED_OPTIONS = ("architecture", "labels", "library_set", "detection")
 
 
 def pool_key(tenant: Tenant, version: ModelVersion) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.errors import Invalid
+from runtimes.detection_layout import DetectionLayout
 from runtimes.errors import InvalidSignature
 from runtimes.signature import Signature
 
@@ -18,6 +19,7 @@ MAX_DEPTH = 20
 MAX_JSON_NODES = 100_000
 MAX_MAP_BYTES = 64 << 10
 MAX_DECLARED_BYTES = 1 << 20
+ELSEWHERE = ("labels",)  # a detector's labels may stand in the metadata's own list
 
 Check = Callable[[Any], str | None]
 
@@ -33,7 +35,7 @@ class VersionMetadata:
     declared: Mapping[str, Any] = field(default_factory=dict)
 
 
-DECLARED = ("signature", "input_example", "labels", "architecture", "library_set")
+DECLARED = ("signature", "input_example", "labels", "architecture", "library_set", "detection")
 
 
 def parse_metadata(value: Any) -> VersionMetadata:
@@ -159,6 +161,14 @@ def _library_set_fault(value: Any) -> str | None:
     return None if isinstance(value, str) and 0 < len(value) <= 100 else "is not the name of a library set"
 
 
+def _detection_fault(value: Any) -> str | None:
+    try:
+        DetectionLayout.from_json(value, ELSEWHERE)
+    except InvalidSignature as error:
+        return error.message
+    return None
+
+
 def _is_finite(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
@@ -182,4 +192,5 @@ CHECKS: Mapping[str, Check] = {
     "labels": _labels_fault,
     "architecture": _architecture_fault,
     "library_set": _library_set_fault,
+    "detection": _detection_fault,
 }

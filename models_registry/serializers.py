@@ -29,6 +29,7 @@ METADATA = {
         "labels": {"type": "array", "items": {"type": "string"}, "minItems": 1, "description": "Names of the classes."},
         "architecture": LIST_OR_OBJECT | {"description": "Layers, for a file that holds a state_dict alone."},
         "library_set": {"type": "string", "minLength": 1, "maxLength": 100},
+        "detection": {"type": "object", "description": "How a detector's tensors are to be read (ONNX)."},
     },
 }
 

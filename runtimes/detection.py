@@ -181,13 +181,13 @@ class Placement:
 
     def back(self, points: np.ndarray) -> np.ndarray:
         """Boxes (…, 4) or points (…, 2) of the input as those of the image; they may lie outside of it."""
-        pairs = points.reshape(*points.shape[:-1], -1, 2).astype(np.float64)
+        pairs = points.reshape(*points.shape[:-1], points.shape[-1] // 2, 2).astype(np.float64)
         moved: np.ndarray = (pairs - (self.left, self.top)) / (self.scale_x, self.scale_y)
         return moved.reshape(points.shape)
 
     def onto(self, points: np.ndarray) -> np.ndarray:
         """Boxes (…, 4) or points (…, 2) of the image as those of the input."""
-        pairs = points.reshape(*points.shape[:-1], -1, 2).astype(np.float64)
+        pairs = points.reshape(*points.shape[:-1], points.shape[-1] // 2, 2).astype(np.float64)
         moved: np.ndarray = pairs * (self.scale_x, self.scale_y) + (self.left, self.top)
         return moved.reshape(points.shape)
 

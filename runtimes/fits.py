@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from runtimes.errors import ArtifactRejected, ProtocolFault, plain
 from runtimes.limits import Limits
 from runtimes.measured import Evaluation
+from runtimes.protocol import Task
 from runtimes.signature import Signature
 from runtimes.work import Client, Work, checked, map_of, task_of, texts_of
 
@@ -50,7 +51,7 @@ class FitReport:
     signature: Signature | None
     format: str
     libraries: dict[str, str]
-    task: Literal["classification", "regression", "other"]
+    task: Task
     input_example: Any
     artifact_bytes: int
     artifact_name: str

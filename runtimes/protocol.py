@@ -11,7 +11,7 @@ import numpy as np
 from runtimes.bundle import Files
 from runtimes.signature import Batch, Signature
 
-Task = Literal["classification", "regression", "other"]
+Task = Literal["classification", "regression", "detection", "other"]
 OnStage = Callable[[str], None]
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, get_args
 
 from runtimes.errors import (
     ArtifactRejected,
@@ -25,6 +25,7 @@ from runtimes.errors import (
 from runtimes.libraries import BUILT_IN, GUIDE, advice, suiting
 from runtimes.limits import Limits
 from runtimes.messages import Caps, Connection, EndOfStream, Frame
+from runtimes.protocol import Task
 from runtimes.signature import Signature
 
 CHUNK_CAPS = Caps(header_bytes=4 << 20, body_bytes=4 << 20)
@@ -34,13 +35,13 @@ MAX_TEXTS = 100
 MAX_FRAMES = 10_000  # of stages and progress; an artifact's frames are counted by its size
 MEAN_FRAME_BYTES = 4096
 MAX_WARNINGS = 20
-DECLARED = ("signature", "input_example", "labels", "architecture")
+DECLARED = ("signature", "input_example", "labels", "architecture", "detection")
 NOT_FOR_ITS_LIBRARIES = ("confinement_violation", "load_memory", "load_timeout")
 BETTER_SET = 'The library set "{}" has the version that made this file; name it as "library_set" to be sure.'
 SCAN_SECONDS, SCAN_CPU_SECONDS = 15.0, 20  # the time to load, of which an inspection has twice as much
 MAX_FINDINGS = 60
 UNKNOWN_SET = "unknown_library_set"
-TASKS = ("classification", "regression", "other")
+TASKS = get_args(Task)
 
 
 class Conversation(Protocol):
@@ -70,7 +71,7 @@ class Inspection:
     """
 
     format: str
-    task: Literal["classification", "regression", "other"]
+    task: Task
     signature: Signature
     libraries: dict[str, str]
     made_with: dict[str, str]
@@ -265,7 +266,7 @@ def texts_of(value: object) -> dict[str, str]:
     return {plain(name, 80): plain(text, 80) for name, text in list(map_of(value).items())[:MAX_TEXTS]}
 
 
-def task_of(value: object) -> Literal["classification", "regression", "other"]:
+def task_of(value: object) -> Task:
     """A task that there is."""
     for task in TASKS:
         if value == task:

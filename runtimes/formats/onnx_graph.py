@@ -12,7 +12,10 @@ from onnx import AttributeProto, ModelProto
 
 from runtimes import examples
 from runtimes.errors import ArtifactRejected, plain
+from runtimes.formats import onnx_detector
 from runtimes.formats.compiled import CompiledPredictor, Plan, session_of
+from runtimes.formats.detector import findings_of, proved
+from runtimes.formats.onnx_detector import OnnxDetector
 from runtimes.formats.onnx_vetting import vet
 from runtimes.formats.outputs import PREDICTION, ClassTable, named_arrays, plain_array, prove
 from runtimes.protocol import Findings, OnStage, Prediction, Runtime, Source, Task
@@ -37,9 +40,12 @@ class OnnxModel(Runtime):
     name = "onnx"
     library_set = "sklearn"
 
-    def load(self, source: Source) -> OnnxPredictor | CompiledPredictor:
-        """A session over the vetted graph, ready to predict by the declared signature."""
+    def load(self, source: Source) -> OnnxPredictor | CompiledPredictor | OnnxDetector:
+        """A session over the vetted graph, ready to predict by the declared signature, or a detector as declared."""
         data = source.bundle.read(source.path)
+        if (declared := onnx_detector.declared_in(source.options)) is not None:
+            vet(data, onnx_detector.OPERATORS)
+            return OnnxDetector(data, declared)
         signature = Signature.from_json(source.options["signature"])
         if source.options.get("is_compiled"):  # by a runner of this platform, so that there is no graph to be refused
             session = session_of(data)
@@ -52,6 +58,12 @@ class OnnxModel(Runtime):
         on_stage("loading")
         started = time.monotonic()
         data = source.bundle.read(source.path)
+        if (declared := onnx_detector.declared_in(source.options)) is not None:
+            made_with = _made_with(vet(data, onnx_detector.OPERATORS))
+            detector = OnnxDetector(data, declared)
+            on_stage("looking at a made-up page")
+            proved(detector, declared.labels)
+            return findings_of(self.name, "ONNX detector", declared.labels, started, made_with)
         model = vet(data)
         session = session_of(data)
         seconds = time.monotonic() - started

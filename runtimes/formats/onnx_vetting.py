@@ -32,8 +32,8 @@ Transpose TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor Trilu Unsque
 OPERATORS = frozenset(OPERATORS_TEXT.split())
 
 
-def vet(data: bytes) -> ModelProto:
-    """The parsed model, when nothing in it is beyond what is served.
+def vet(data: bytes, also: frozenset[str] = frozenset()) -> ModelProto:
+    """The parsed model, when nothing in it is beyond what is served. also: further operators that it may use.
 
     Raises:
         ArtifactRejected: naming what is.
@@ -44,7 +44,7 @@ def vet(data: bytes) -> ModelProto:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's errors have no common public parent
         raise ArtifactRejected("unreadable_artifact", "The file is no readable ONNX model.") from error
-    _check_model(model)
+    _check_model(model, OPERATORS | also)
     for tensor in _tensors(model.graph):
         _check_tensor(tensor)
     try:
@@ -54,7 +54,7 @@ def vet(data: bytes) -> ModelProto:
     return model
 
 
-def _check_model(model: ModelProto) -> None:
+def _check_model(model: ModelProto, operators: frozenset[str]) -> None:
     if model.functions:
         raise _refused("it brings functions of its own")
     if not {opset.domain for opset in model.opset_import} <= DOMAINS:
@@ -64,11 +64,11 @@ def _check_model(model: ModelProto) -> None:
     if model.graph.sparse_initializer:
         raise _refused("it holds sparse tensors")
     for node in model.graph.node:
-        _check_node(node)
+        _check_node(node, operators)
 
 
-def _check_node(node: NodeProto) -> None:
-    if node.domain not in DOMAINS or node.op_type not in OPERATORS:
+def _check_node(node: NodeProto, operators: frozenset[str]) -> None:
+    if node.domain not in DOMAINS or node.op_type not in operators:
         raise _refused(f"the operator {plain(f'{node.domain}:{node.op_type}', 80)} is not served")
     for attribute in node.attribute:
         if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) or attribute.HasField("g"):
