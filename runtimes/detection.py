@@ -133,6 +133,7 @@ def _outline(corners: np.ndarray, width: float, height: float) -> Polygon | None
 
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(n, m) intersection over union of (n, 4) and (m, 4) boxes; of empty boxes 0."""
+    boxes, others = boxes.astype(np.float64), others.astype(np.float64)
     corner = np.maximum(boxes[:, None, :2], others[None, :, :2])
     sides = np.clip(np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - corner, 0, None)
     shared = sides[..., 0] * sides[..., 1]

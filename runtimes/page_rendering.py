@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from runtimes.bundle import FileSlice
 from runtimes.errors import ModelError, RuntimeFault, describe, to_message
@@ -177,7 +177,7 @@ class ImagePages:
     """An image as one page, or the images of a TIFF as pages."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self._image = explained(lambda: Image.open(file, formats=[name]))
+        self._image = explained(lambda: _opened_image(file, name))
         self._is_many = name == "TIFF"
         self.sizes = explained(lambda: [self._size() for _ in self._frames()])
 
@@ -221,6 +221,13 @@ class ImagePages:
         except (TypeError, ValueError, IndexError, ZeroDivisionError):
             return POINTS
         return dpi if LIKELY_DPI[0] <= dpi <= LIKELY_DPI[1] else POINTS
+
+
+def _opened_image(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        return Image.open(file, formats=[name])
+    except UnidentifiedImageError as error:
+        raise ModelError(f"The file is no {name} that can be read; it may have been cut.", UNREADABLE) from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -286,7 +293,7 @@ def crop(order: Mapping[str, Any], channel: Connection, image_fd: int) -> dict[s
 
 
 def _png(image_fd: int) -> Image.Image:
-    image: Image.Image = Image.open(FileSlice.whole(image_fd), formats=["PNG"])
+    image = _opened_image(FileSlice.whole(image_fd), "PNG")
     if image.width * image.height > MAX_PIXELS:
         raise ModelError("The image is larger than a page may be.", TOO_LARGE)
     return image.convert("RGB")

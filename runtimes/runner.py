@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from runtimes import bundled_code, formats, scanning, serving
+from runtimes import bundled_code, coco_files, formats, scanning, serving
 from runtimes.bundle import BadBundle, Bundle
 from runtimes.errors import ArtifactRejected, InvalidSignature, ModelError, RuntimeFault, describe, plain, to_message
 from runtimes.formats import boosters
@@ -26,6 +26,7 @@ from runtimes.protocol import Predictor, Runtime, Source
 
 CAPS = Caps(header_bytes=4 << 20, body_bytes=0)
 ANSWERED = ("score", "tabulate")  # predictions come in
+ON_IMAGES = ("fit", "profile")
 ANSWERED_CAPS = Caps(header_bytes=4 << 20, body_bytes=64 << 20)
 Result = TypeVar("Result")
 MISSING_ATTRIBUTE = re.compile(r"Can't get attribute|module '[^']*' has no attribute")
@@ -118,6 +119,8 @@ def _compile(order: Mapping[str, Any], channel: Connection, bundle_fd: int) -> d
 
 
 def _work_on_table(order: Mapping[str, Any], channel: Connection, dataset_fd: int) -> dict[str, Any]:
+    if order.get("format") == coco_files.FORMAT and order["op"] in ON_IMAGES:
+        return _work_on_images(order, channel, dataset_fd)
     # Another set's runner first imports scikit-learn now, whose joblib asks for a folder for temporary files: any name
     # will do, as nothing can be written.
     tempfile.tempdir = tempfile.tempdir or "/"
@@ -131,6 +134,16 @@ def _work_on_table(order: Mapping[str, Any], channel: Connection, dataset_fd: in
         "tabulate": tabulating.tabulate,
     }
     return work[order["op"]](order, channel, dataset_fd)
+
+
+def _work_on_images(order: Mapping[str, Any], channel: Connection, dataset_fd: int) -> dict[str, Any]:
+    if order["op"] == "fit":
+        from runtimes import detector_fitting  # it imports torch
+
+        return detector_fitting.fit(order, channel, dataset_fd)
+    from runtimes import profiling  # it imports pandas
+
+    return profiling.profile_images(order, channel, dataset_fd)
 
 
 def _work_on_pages(order: Mapping[str, Any], channel: Connection, document_fd: int) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from models_registry.models import is_name
 from runtimes.errors import plain
 from runtimes.trainers import TRAINERS, Trainer
 from training.models import CUSTOM, Dataset, DatasetState, DatasetVersion
+from training.tables import IMAGES
 
 MAX_EXPERIMENT_CHARS = 250
 METRICS: Mapping[str, tuple[str, ...]] = {
     "classification": ("accuracy", "f1", "log_loss", "roc_auc"),
     "regression": ("mae", "r2", "rmse"),
+    "detection": ("map50",),
 }
 LOWER_IS_BETTER = frozenset({"log_loss", "mae", "rmse"})
 
@@ -92,6 +94,8 @@ def check(request: RunRequest) -> CheckedRun:
     faults: dict[str, str] = {}
     params, validation, activate_if = _checked_form(request, faults)
     version = checked_dataset(request.dataset, request.digest, request.target, faults)
+    if version is not None and (fault := _kind_fault(request.trainer, version)):
+        faults.setdefault("trainer", fault)
     if faults or version is None or params is None or validation is None:
         raise _refused(faults)
     return CheckedRun(
@@ -100,6 +104,14 @@ def check(request: RunRequest) -> CheckedRun:
         validation=validation.in_full(),
         activate_if=activate_if.in_full() if activate_if else None,
     )
+
+
+def _kind_fault(trainer: str, version: DatasetVersion) -> str:
+    """Why the trainer cannot learn from this kind of dataset; empty if it can."""
+    is_of_images = version.format == IMAGES
+    if trainer in TRAINERS and is_of_images != (TRAINERS[trainer].task == "detection"):
+        return "It takes images with annotations." if not is_of_images else "It takes tables, and this holds images."
+    return "A program takes tables, and this holds images." if trainer == CUSTOM and is_of_images else ""
 
 
 def check_form(request: RunRequest) -> None:

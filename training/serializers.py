@@ -79,7 +79,7 @@ class TrainerSerializer(serializers.Serializer[Any]):
 
     name = serializers.CharField()
     title = serializers.CharField()
-    task = serializers.ChoiceField(choices=["classification", "regression"])
+    task = serializers.ChoiceField(choices=["classification", "regression", "detection"])
     params = serializers.DictField()
     metrics = serializers.ListField(child=serializers.CharField())
 

@@ -24,10 +24,12 @@ from training.limits import require_dataset_room, require_open_run
 from training.models import CUSTOM, Dataset, DatasetState, DatasetVersion, Experiment, Purpose, Run, path_of
 from training.profiling import PROFILE_ATTEMPTS, PROFILE_KIND
 from training.queueing import queue_run
-from training.run_requests import MAX_EXPERIMENT_CHARS, METRICS, CheckedRun, RunRequest, check, checked_dataset
+from training.run_requests import MAX_EXPERIMENT_CHARS, CheckedRun, RunRequest, check, checked_dataset
 from training.search_requests import SearchRequest, check_search
 from training.searching import SEARCH_KIND, cancel_trials
-from training.tables import Preview, Table, read_preview, read_table
+from training.tables import IMAGES, READ_LATER, Preview, Table, read_preview, read_table
+
+MEASURED = ("classification", "regression")  # the tasks of what is compared with a table
 
 
 def upload_dataset(
@@ -81,7 +83,7 @@ def _add_version(name: str, table: Table, bundle: Bundle, file_name: str, actor:
         defaults={
             "bundle": bundle,
             "format": table.format,
-            "state": DatasetState.PROFILING if table.format == "parquet" else DatasetState.READY,
+            "state": DatasetState.PROFILING if table.format in READ_LATER else DatasetState.READY,
             "file_name": file_name[:255],
             "columns": list(table.columns),
             "row_count": table.row_count,
@@ -101,7 +103,7 @@ def preview(version: DatasetVersion, limit: int) -> Preview:
     Raises:
         Conflict: it has no profile yet.
     """
-    if version.format == "parquet":
+    if version.format in READ_LATER:
         return _sampled(version, limit)
     with open_file(version.bundle.files.select_related("blob").get(path=version.path)) as file:
         return read_preview(file, limit, version.format)
@@ -145,6 +147,8 @@ def stored_table(name: str) -> StoredTable:
     newest = versions.order_by("-created_at", "-pk").first()
     if newest is None:
         raise NotFound(f"There is no dataset '{name[:100]}'.")
+    if newest.format == IMAGES:
+        raise Invalid(f"The dataset '{name[:100]}' holds images, and this takes a table.", fields={"dataset": "images"})
     return StoredTable(newest.bundle, newest.path, newest.format, str(newest), newest.file_name)
 
 
@@ -241,8 +245,10 @@ def submit_evaluation(*, version: ModelVersion, dataset: str, digest: str, targe
         raise Conflict(f"{version} is {version.state}, not ready, so it cannot be measured.", code="version_not_ready")
     faults: dict[str, str] = {}
     table = checked_dataset(dataset, digest, target, faults)
-    if version.task not in METRICS:
+    if version.task not in MEASURED:
         faults["version"] = "What it predicts is neither classes nor numbers, so there is nothing to measure."
+    if table is not None and table.format == IMAGES:
+        faults["dataset"] = "It holds images, and versions are measured on tables."
     if faults or table is None:
         raise Invalid("This version cannot be measured as it was asked for; `fields` says why.", fields=faults)
     require_open_run()

@@ -14,9 +14,10 @@ from torch import nn
 
 from runtimes import examples
 from runtimes.errors import ArtifactRejected, plain
-from runtimes.formats import layers, module_code
+from runtimes.formats import layers, module_code, torch_detector
 from runtimes.formats.notices import notices
 from runtimes.formats.outputs import ClassTable, named_arrays, prove
+from runtimes.formats.torch_detector import TorchDetector
 from runtimes.protocol import Findings, OnStage, Prediction, Runtime, Source, Task
 from runtimes.signature import Batch, ClassName, Field, Signature
 
@@ -46,13 +47,17 @@ class TorchModel(Runtime):
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def load(self, source: Source) -> TorchPredictor:
+    def load(self, source: Source) -> TorchPredictor | TorchDetector:
         """The network in evaluation mode, ready to predict by the declared signature."""
+        if self.name == "torch" and torch_detector.is_declared(source.options):
+            return torch_detector.load(source)
         signature = Signature.from_json(source.options["signature"])
         return TorchPredictor(self._read(source).model, signature)
 
     def inspect(self, source: Source, on_stage: OnStage) -> Findings:
         """What the network takes and gives, proved by predicting sample rows."""
+        if self.name == "torch" and torch_detector.is_declared(source.options):
+            return torch_detector.inspect(self.name, source, on_stage)
         on_stage("loading")
         loaded = self._read(source)
         on_stage("predicting a sample")

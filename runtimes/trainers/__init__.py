@@ -14,6 +14,7 @@ from runtimes.trainers.linear_regression import LinearRegressionTrainer
 from runtimes.trainers.logistic_regression import LogisticRegressionTrainer
 from runtimes.trainers.mlp_classifier import MlpClassifierTrainer
 from runtimes.trainers.mlp_regressor import MlpRegressorTrainer
+from runtimes.trainers.page_detector import PageDetectorTrainer
 from runtimes.trainers.random_forest_classifier import RandomForestClassifierTrainer
 from runtimes.trainers.random_forest_regressor import RandomForestRegressorTrainer
 from runtimes.trainers.text_classifier import TextClassifierTrainer
@@ -39,6 +40,7 @@ TRAINERS: Mapping[str, type[Trainer]] = {
         MlpClassifierTrainer,
         MlpRegressorTrainer,
         TextClassifierTrainer,
+        PageDetectorTrainer,
     )
     if trainer.is_offered()
 }

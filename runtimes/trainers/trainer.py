@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from runtimes.signature import Signature
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "regression", "detection"]
 
 
 class TrainerParams(BaseModel):

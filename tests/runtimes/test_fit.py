@@ -18,6 +18,7 @@ import pytest
 
 from runtimes.client import HostClient, LoadRequest, Progress
 from runtimes.errors import ArtifactRejected, Cancelled, DeadlineExceeded, ModelError, ProtocolFault
+from runtimes.evaluation import Judged, evaluation_of
 from runtimes.limits import MIB, Limits
 from runtimes.trainers import TRAINERS
 from tests.runtimes import hosts
@@ -58,7 +59,7 @@ def fit(client: HostClient, frame: pd.DataFrame | bytes, **options: Any) -> tupl
 
 
 TABULAR = [name for name, trainer in TRAINERS.items() if trainer.library_set == "sklearn" and "text" not in name]
-NETWORKS = [name for name, trainer in TRAINERS.items() if trainer.library_set == "torch"]
+NETWORKS = [name for name in TRAINERS if name.startswith("mlp")]
 
 
 def test_every_trainer_is_offered_here() -> None:
@@ -197,7 +198,33 @@ def test_residuals_of_a_regression_are_counted(client: HostClient) -> None:
     report, _ = fit(client, table().drop(columns="left"), trainer="linear_regression", target="value")
 
     assert sum(report.evaluation.residuals.counts) == report.evaluation.rows == 100
-    assert report.evaluation.confusion is None
+    assert len(report.evaluation.misses) == 100
+    assert (report.evaluation.confusion, report.evaluation.roc) == (None, [])
+
+
+def test_a_roc_curve_has_the_area_that_was_measured(client: HostClient) -> None:
+    report, _ = fit(client, table().drop(columns="value"))
+
+    (curve,) = report.evaluation.roc
+    assert (curve.label, curve.false_rates[0], curve.true_rates[-1]) == ("yes", 0.0, 1.0)
+    assert np.trapezoid(curve.true_rates, curve.false_rates) == pytest.approx(report.metrics["roc_auc"], abs=0.01)
+
+
+@pytest.mark.parametrize(("classes", "curves"), [(3, 3), (11, 0)])
+def test_a_roc_curve_a_class_for_some_classes(classes: int, curves: int) -> None:
+    random = np.random.default_rng(0)
+    table = random.dirichlet(np.ones(classes), size=5_000)
+    truth = np.array([random.choice(classes, p=row) for row in table])
+
+    roc = evaluation_of([Judged(truth, table.argmax(axis=1), table, range(classes))], "classification").roc
+
+    assert [curve.label for curve in roc] == list(range(curves))
+    assert all(len(curve.true_rates) == len(curve.false_rates) <= 101 for curve in roc)
+
+
+def test_a_class_that_no_row_is_of_has_no_roc_curve() -> None:
+    table = np.full((4, 2), 0.5)
+    assert evaluation_of([Judged(np.zeros(4), np.zeros(4), table, [0, 1])], "classification").roc == []
 
 
 def test_a_watched_metric_is_told_while_the_model_grows(client: HostClient) -> None:
