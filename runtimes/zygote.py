@@ -55,6 +55,11 @@ PRELOAD: Mapping[str, tuple[str, ...]] = {
         "PIL.TiffImagePlugin", "PIL.WebPImagePlugin", "pypdfium2", "runtimes.page_rendering",
     ),
 }  # fmt: skip
+# of declared sets alone: what of it is there is imported
+DECLARED_PRELOAD = (
+    "detectron2.config", "detectron2.checkpoint", "detectron2.data.transforms", "detectron2.modeling",
+    "runtimes.formats.detectron2_model",
+)  # fmt: skip
 # what a library would import along, at twice the memory and the time (skops looks through all of scikit-learn)
 LEFT_OUT: Mapping[str, tuple[str, ...]] = {
     "sklearn": ("torch",),
@@ -67,6 +72,7 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
     "torch": ("numpy", "torch"),
     "onnx": ("numpy", "onnx", "onnxruntime"),
     "pages": ("numpy", "pillow", "pypdfium2"),
+    "detectron2": ("detectron2", "torchvision"),
 }
 
 
@@ -136,7 +142,8 @@ def _preload(library_set: str) -> None:
 
 def _preload_what_is_there() -> None:
     """Import what a declared set holds of all that any set is known to hold; a version may lack a module."""
-    for module in dict.fromkeys(module for modules in PRELOAD.values() for module in modules):
+    known = [module for modules in PRELOAD.values() for module in modules]
+    for module in dict.fromkeys([*known, *DECLARED_PRELOAD]):
         # an adapter may want more of a library than an old version has; a library that is there must work
         with suppress(Exception if module.startswith(OWN_PACKAGE) else ModuleNotFoundError):
             importlib.import_module(module)

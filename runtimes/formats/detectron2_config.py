@@ -16,6 +16,7 @@ MARK = re.compile(rb"^\s+META_ARCHITECTURE\s*:", re.MULTILINE)
 LEFT_OUT = frozenset({"OUTPUT_DIR", "DATASETS", "SOLVER", "TEST", "DATALOADER", "VIS_PERIOD", "CUDNN_BENCHMARK"})
 LEADS_OUTSIDE = re.compile(r"://|^[/~]|^[A-Za-z]:[\\/]|(^|[/\\])\.\.([/\\]|$)|\$\{?\w")
 BASE = "_BASE_"
+MOST_DETECTIONS = "DETECTIONS_PER_IMAGE"
 
 
 def find(files: Files) -> str | None:
@@ -48,10 +49,18 @@ def read(files: Files, path: str) -> dict[str, Any]:
         raise _refused("MODEL.META_ARCHITECTURE is missing")
     kept = {str(key): value for key, value in content.items() if key not in LEFT_OUT}
     kept["MODEL"] = {**model, "WEIGHTS": "", "DEVICE": "cpu"}
+    if (most := _most_detections(content.get("TEST"))) is not None:
+        kept["TEST"] = {MOST_DETECTIONS: most}
     for name, text in _texts(kept, ""):
         if LEADS_OUTSIDE.search(text):
             raise _refused(f"{plain(name, 80)} names '{plain(text, 80)}', and nothing outside the upload is read")
     return kept
+
+
+def _most_detections(test: Any) -> int | None:
+    """The one thing of how it was tested that decides what it finds."""
+    most = test.get(MOST_DETECTIONS) if isinstance(test, Mapping) else None
+    return most if type(most) is int and most > 0 else None
 
 
 def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
