@@ -10,7 +10,19 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
-from runtimes.measured import MOST_CLASSES, MOST_COLUMNS, Confusion, Evaluation, Histogram, Importance
+from runtimes.measured import (
+    CURVE_POINTS,
+    MOST_CLASSES,
+    MOST_COLUMNS,
+    MOST_CURVES,
+    MOST_MISSES,
+    Confusion,
+    Evaluation,
+    Histogram,
+    Importance,
+    Miss,
+    Roc,
+)
 from runtimes.trainers.trainer import Fitted, Kind
 
 BINS = 20
@@ -54,7 +66,9 @@ def evaluation_of(parts: Sequence[Judged], task: Kind) -> Evaluation:
         metrics=mean_of(each),
         folds=each if len(each) > 1 else [],
         confusion=_confusion(whole) if task == "classification" else None,
+        roc=_roc(parts) if task == "classification" else [],
         residuals=_residuals(whole) if task == "regression" else None,
+        misses=_misses(whole) if task == "regression" else [],
     )
 
 
@@ -127,6 +141,39 @@ def _confusion(judged: Judged) -> Confusion | None:
         return None
     counts = metrics.confusion_matrix(judged.truth, judged.predicted, labels=labels)
     return Confusion(labels=labels, counts=counts.tolist())
+
+
+def _roc(parts: Sequence[Judged]) -> list[Roc]:
+    """A curve over the rows of all parts, for each class that some rows are of and others are not."""
+    classes = list(parts[0].classes)
+    tables = [part.probabilities for part in parts if part.probabilities is not None and list(part.classes) == classes]
+    if len(tables) < len(parts) or not 2 <= len(classes) <= MOST_CURVES:
+        return []
+    truth, table = np.concatenate([part.truth for part in parts]), np.concatenate(tables)
+    if not np.isfinite(table).all():
+        return []
+    places = [1] if len(classes) == 2 else range(len(classes))
+    curves = (_curve(classes[place], truth == classes[place], table[:, place]) for place in places)
+    return [curve for curve in curves if curve]
+
+
+def _curve(label: Any, is_own: np.ndarray, scores: np.ndarray) -> Roc | None:
+    """None where every row is of the class, or none is. Of a curve with more corners than are kept, some of them."""
+    if is_own.all() or not is_own.any():
+        return None
+    false_rates, true_rates, _ = metrics.roc_curve(is_own, scores)
+    if len(false_rates) > CURVE_POINTS:
+        kept = np.unique(np.linspace(0, len(false_rates) - 1, CURVE_POINTS).round().astype(int))
+        false_rates, true_rates = false_rates[kept], true_rates[kept]
+    return Roc(label=label, false_rates=false_rates.round(5).tolist(), true_rates=true_rates.round(5).tolist())
+
+
+def _misses(judged: Judged) -> list[Miss]:
+    """Of some rows, spread over all of them."""
+    predicted, left = judged.predicted.astype(float), judged.truth.astype(float) - judged.predicted.astype(float)
+    rows = np.flatnonzero(np.isfinite(predicted) & np.isfinite(left))
+    chosen = rows[:: max(1, -(-len(rows) // MOST_MISSES))]
+    return [Miss(predicted=float(predicted[row]), residual=float(left[row])) for row in chosen]
 
 
 def _residuals(judged: Judged) -> Histogram:

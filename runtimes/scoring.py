@@ -140,7 +140,9 @@ def _evaluation(truths: list[Any], answers: list[dict[str, np.ndarray]], signatu
         np.array([places[name] for name in truths]), np.array([places[name] for name in keys]), table, range(len(known))
     )
     found = evaluation_of([judged], "classification")
+    roc = [curve.model_copy(update={"label": names[int(curve.label)]}) for curve in found.roc]
     if found.confusion is None:
-        return found
+        return found.model_copy(update={"roc": roc})
     labels = [names[int(label)] for label in found.confusion.labels]
-    return found.model_copy(update={"confusion": found.confusion.model_copy(update={"labels": labels})})
+    confusion = found.confusion.model_copy(update={"labels": labels})
+    return found.model_copy(update={"confusion": confusion, "roc": roc})
