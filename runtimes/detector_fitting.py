@@ -24,6 +24,7 @@ CHUNK_BYTES = 1 << 20
 READ, LEARNED = 10.0, 90.0
 DEFAULT_FRACTION = 0.2
 FILE_NAME = "model.pth"
+MOST_TOLD = 50  # labels whose own precision is told
 
 
 def fit(order: Mapping[str, Any], channel: Connection, dataset_fd: int) -> dict[str, Any]:
@@ -99,7 +100,8 @@ def measured(file: CocoFile, images: Sequence[Annotated], detector: TorchDetecto
     found = [_found(detector, file.pixels(image)) for image in images]
     by_label = detection.average_precision(truth, found)
     mean = sum(by_label.values()) / len(by_label) if by_label else 0.0
-    return {"map50": mean, **{f"ap50 {plain(label, 60)}": value for label, value in by_label.items()}}
+    told = list(by_label.items())[:MOST_TOLD]
+    return {"map50": mean, **{f"ap50 {plain(label, 60)}": value for label, value in told}}
 
 
 def _found(detector: TorchDetector, image: np.ndarray) -> list[Detection]:

@@ -68,4 +68,19 @@ def _use_torch() -> None:
         model(torch.from_numpy(ROWS.astype(np.float32))).numpy()
 
 
-FIRST_USES: Mapping[str, Callable[[], None]] = {"onnx": _use_onnx, "sklearn": _use_sklearn, "torch": _use_torch}
+def _use_pages() -> None:
+    from PIL import Image, ImageDraw, ImageFont
+
+    ImageDraw.Draw(Image.new("RGB", (9, 9))).text((0, 0), "0", font=ImageFont.load_default(size=12))
+    Image.preinit()
+    document = sys.modules["pypdfium2"].PdfDocument.new()
+    document.new_page(9, 9).render().to_numpy()
+    document.close()
+
+
+FIRST_USES: Mapping[str, Callable[[], None]] = {
+    "onnx": _use_onnx,
+    "sklearn": _use_sklearn,
+    "torch": _use_torch,
+    "pypdfium2": _use_pages,
+}

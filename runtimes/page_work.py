@@ -92,6 +92,7 @@ class Document:
     def __enter__(self) -> Document:
         self._work.__enter__()
         try:
+            self._wait_no_longer_than_a_call()
             self._frames = self._work.frames()
             self.pages = _sizes(self._next())
         except BaseException:
@@ -112,6 +113,7 @@ class Document:
         if not LEAST_DPI <= dpi <= MOST_DPI:
             raise ValueError(f"dpi is between {LEAST_DPI} and {MOST_DPI}")
         size = self.pages[index]
+        self._wait_no_longer_than_a_call()
         self._work.answer({"page": index, "dpi": float(dpi)})
         rgb = self._pixels(index)
         return PageImage(rgb, png_of(rgb), size.width_pt, size.height_pt)
@@ -127,11 +129,13 @@ class Document:
         return pieces.image(frame.header)
 
     def _next(self) -> Frame:
-        self._until = time.monotonic() + self._limits.call_seconds
         try:
             return next(self._frames)
         except StopIteration:
             raise ProtocolFault("A runner ended in mid-document.") from None
+
+    def _wait_no_longer_than_a_call(self) -> None:
+        self._until = time.monotonic() + self._limits.call_seconds
 
     def _is_late(self) -> bool:
         if time.monotonic() > self._until:

@@ -97,9 +97,10 @@ def _weights(source: Source) -> dict[str, Any]:
     if "model" in content:
         kept = {name: content[name] for name in ("model", "__author__", "matching_heuristics") if name in content}
         return kept | {"model": dict(content["model"])}
-    if "blobs" in content:  # Detectron's own, of before detectron2
-        return {"model": dict(content["blobs"]), "__author__": "Caffe2", "matching_heuristics": True}
-    return {"model": dict(content)}
+    if head.startswith(TORCH_FILES):
+        return {"model": dict(content)}
+    blobs = {name: blob for name, blob in content.get("blobs", content).items() if not name.endswith("_momentum")}
+    return {"model": blobs, "__author__": "Caffe2", "matching_heuristics": True}  # Detectron's, of before detectron2
 
 
 def _fill(network: Any, weights: dict[str, Any]) -> list[str]:
@@ -114,7 +115,7 @@ def _fill(network: Any, weights: dict[str, Any]) -> list[str]:
         reason = f"The weights could not be taken ({describe(error, 300)})."
         raise ArtifactRejected("architecture_mismatch", reason) from error
     shapes = [str(name) for name, *_ in left.incorrect_shapes]
-    missing = [name for name in left.missing_keys if name not in FILLED] + shapes
+    missing = list(dict.fromkeys([*(name for name in left.missing_keys if name not in FILLED), *shapes]))
     if missing:
         names = ", ".join(plain(name, 80) for name in missing[:SHOWN])
         reason = f"The file lacks {len(missing)} weights of the configured network, or has them in another shape: "

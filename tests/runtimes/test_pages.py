@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
+import struct
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -197,7 +199,7 @@ def test_a_runner_that_dies_is_told_and_the_document_opens_again(client: HostCli
     with stored(documents.pdf(2)) as fd:
         with client.open_document(document_fd=fd, media_type=PDF, limits=LITTLE) as document:
             document.render(0)
-            os.kill(_newest_runner(), signal.SIGKILL)
+            os.kill(_newest_runner(client), signal.SIGKILL)
             with pytest.raises(RuntimeFault) as died:
                 document.render(1)
         with client.open_document(document_fd=fd, media_type=PDF) as document:
@@ -205,30 +207,26 @@ def test_a_runner_that_dies_is_told_and_the_document_opens_again(client: HostCli
     assert died.value.is_retryable
 
 
-def _newest_runner() -> int:
-    """The youngest process that is confined as a runner is."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            text = status.read_text()
-        except OSError:
-            continue
-        if "\nSeccomp:\t2" in text and "Name:\tpython" in text:
-            found.append(int(status.parent.name))
-    return max(found)
+def _newest_runner(client: HostClient) -> int:
+    """The youngest child of the client's host."""
+    with client.converse() as host, socket.socket(fileno=os.dup(host.fileno())) as connection:
+        told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, _, _ = struct.unpack("3i", told)
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    return max(int(child) for listed in children for child in listed.read_text().split())
 
 
 def test_a_runner_ends_with_the_block(client: HostClient) -> None:
     with stored(documents.pdf(1)) as fd, client.open_document(document_fd=fd, media_type=PDF) as document:
         document.render(0)
-        pid = _newest_runner()
+        pid = _newest_runner(client)
     assert hosts.eventually(lambda: not hosts.is_alive(pid))
 
 
 def test_memory_stays_flat_over_many_pages(client: HostClient) -> None:
     with stored(documents.pdf(120)) as fd, client.open_document(document_fd=fd, media_type=PDF) as document:
         document.render(0)
-        pid, used = _newest_runner(), []
+        pid, used = _newest_runner(client), []
         for index in range(120):
             document.render(index, dpi=100)
             used.append(_resident_bytes(pid))
