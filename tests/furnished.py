@@ -38,6 +38,7 @@ def furnish(tenant: Any) -> dict[str, Any]:
         "path": "model.pkl",
         "digest": _dataset().digest,
         "run_id": str(_run().pk),
+        "external_id": str(_external_run().pk),
         "group_id": "0" * 32,
         "prediction_id": str(_prediction(tenant, version).pk),
         "batch_id": str(_batch(tenant, version).pk),
@@ -82,6 +83,16 @@ def _run() -> Any:
     run = services.submit_run(request=asked, actor="tests")
     services.cancel_run(run=run, actor="tests")
     RunMetric.objects.create(run=run, key="auc", value=0.9, step=1, at=timezone.now())
+    return run
+
+
+def _external_run() -> Any:
+    """A run that a client logs, with a file."""
+    from training.external_runs import Logged, begin_run, keep_artifact
+
+    logged = Logged(params={"rate": 0.1}, tags={"team": "a"}, inputs=[{"name": "t", "digest": "d"}])
+    run = begin_run(name="theirs", experiment="first", model="", started_at=None, logged=logged, actor="tests")
+    keep_artifact(run=run, path="model.pkl", file=io.BytesIO(b"model"), size_bytes=5)
     return run
 
 

@@ -51,6 +51,12 @@ TENANT_PATHS = {
     "searches/{run_id}": "get",
     f"{VERSION}/evaluate": "post",
     "runs/custom": "post",
+    "runs/external": "post",
+    "runs/external/{external_id}": "patch",
+    "runs/external/{external_id}/log": "post",
+    "runs/external/{external_id}/inputs": "get",
+    "runs/external/{external_id}/artifacts": "get post",
+    "runs/external/{external_id}/artifacts/{path}": "get delete",
     "runs/{run_id}/evaluation": "get",
     "experiments": "get post",
     "runs": "get post",
@@ -87,7 +93,7 @@ FILTERS = {
     "runs/compare": "ids",
     f"{DATASET}/preview": "rows",
 }
-UPLOADS = ("runs/custom", "models/{name}/versions", "datasets")
+UPLOADS = ("runs/custom", "runs/external/{external_id}/artifacts", "models/{name}/versions", "datasets")
 
 
 @pytest.mark.parametrize(("surface", "promised"), [("tenant", TENANT_PATHS), ("operator", OPERATOR_PATHS)])

@@ -22,6 +22,10 @@ ROWS = [[2.0, 0, 0, 0]]
 DIGEST = hashlib.sha256(customers(40)).hexdigest()
 RUN = {"trainer": "logistic_regression", "dataset": "customers", "digest": DIGEST, "target": "left", "model": "churn"}
 # A body that is right, with a text, a number or an object in every field that there is.
+LOGGED: dict[str, Any] = {
+    "params": {"depth": 3}, "metrics": [{"key": "loss", "value": 0.5, "step": 1, "at": "2026-01-01T00:00:00Z"}],
+    "tags": {"team": "a"}, "inputs": [{"name": "t", "digest": "d", "source": "s", "tags": {"context": "training"}}],
+}  # fmt: skip
 BODIES: dict[str, dict[str, Any]] = {
     "POST /api/v1/activate-best": {
         "model": "churn", "metric": "auc", "direction": "max", "dataset": "", "reason": "best",
@@ -49,6 +53,11 @@ BODIES: dict[str, dict[str, Any]] = {
         "params": {"C": 1}, "validation": {"kind": "holdout", "seed": 7}, "experiment": "first",
         "activate_if": {"metric": "roc_auc", "margin": 0.1},
     },
+    "POST /api/v1/runs/external": {"name": "on my laptop", "experiment": "first", "model": "churn"} | LOGGED,
+    "PATCH /api/v1/runs/external/{external_id}": {
+        "name": "n", "state": "failed", "finished_at": "2026-01-01T00:00:00Z",
+    },
+    "POST /api/v1/runs/external/{external_id}/log": LOGGED,
     "POST /api/v1/searches": RUN | {
         "params": {"max_iter": 100}, "space": {"C": [0.1, 1], "max_iter": {"low": 10, "high": 100, "log": True}},
         "method": "bayes", "trials": 4, "metric": "roc_auc", "direction": "max", "seed": 1, "prune": True,

@@ -23,6 +23,7 @@ from tenants.job_api import wait_asked
 from tenants.models import Scope
 from tenants.operations import LOCATION, REFUSED, WAIT
 from training import services
+from training.external_api import external_urlpatterns
 from training.models import Dataset, DatasetVersion, Experiment
 from training.run_requests import METRICS
 from training.runs_api import runs_urlpatterns
@@ -218,6 +219,7 @@ def _version(name: str, digest: str) -> DatasetVersion:
 
 api_urlpatterns = [
     *runs_urlpatterns,
+    *external_urlpatterns,
     path("datasets", DatasetsView.as_view(), name="datasets"),
     path("datasets/<str:name>", DatasetView.as_view(), name="dataset"),
     path("datasets/<str:name>/versions", DatasetVersionsView.as_view(), name="dataset-versions"),

@@ -27,7 +27,7 @@ from tenants.job_api import wait_asked
 from tenants.models import JobState, Scope
 from tenants.operations import LOCATION, REFUSED, WAIT
 from training import services
-from training.comparison import compare
+from training.comparison import MOST_COMPARED, asked_ids, compare
 from training.models import CUSTOM, HEAVY, LOG_CHARS, Purpose, Run, RunMetric
 from training.programs import keep_program
 from training.serializers import (
@@ -44,7 +44,6 @@ from training.serializers import (
 )
 from training.uploads import Uploading
 
-MOST_COMPARED = 20
 MOST_METRIC_CHARS = 250
 IDS = OpenApiParameter(
     "ids",
@@ -232,7 +231,7 @@ class RunComparisonView(APIView):
     @extend_schema(responses={200: ComparisonSerializer, 404: REFUSED}, parameters=[IDS])
     def get(self, request: Request) -> Response:
         """Compare the runs in `ids`, which are parted by commas."""
-        ids = _ids(request)
+        ids = asked_ids(request.query_params.get("ids", ""))
         found = {run.pk: run for run in _runs().filter(pk__in=ids)}
         if missing := [str(run_id) for run_id in ids if run_id not in found]:
             raise NotFound(f"There is no run {', '.join(missing)}.")
@@ -321,17 +320,6 @@ def _id(text: str, name: str) -> uuid.UUID:
         return uuid.UUID(text)
     except ValueError as error:
         raise Invalid(f"{name} is an id.", fields={name: "not an id"}) from error
-
-
-def _ids(request: Request) -> list[uuid.UUID]:
-    raw = [part for part in request.query_params.get("ids", "").split(",") if part]
-    try:
-        ids = list(dict.fromkeys(uuid.UUID(part.strip()) for part in raw))
-    except ValueError as error:
-        raise Invalid("ids are the ids of runs, parted by commas.", fields={"ids": "not an id"}) from error
-    if not 2 <= len(ids) <= MOST_COMPARED:
-        raise Invalid(f"Name 2 to {MOST_COMPARED} runs.", fields={"ids": f"{len(ids)} runs"})
-    return ids
 
 
 runs_urlpatterns = [
