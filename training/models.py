@@ -1,6 +1,7 @@
 """A tenant's datasets, experiments and training runs."""
 
 import uuid
+from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q, Value
@@ -59,7 +60,8 @@ class DatasetVersion(models.Model):
     CSV and JSON Lines are checked while they are uploaded and ready at once; a Parquet file is ready once a confined
     runner has read it. Every version is profiled in one (`training.profiling`).
 
-    format: `csv`, `jsonl` or `parquet`. columns: their names. row_count: without a header and blank lines.
+    format: `csv`, `jsonl`, `parquet`, or `coco` for a zip of images with annotations, each image a row. columns: their
+        names. row_count: without a header and blank lines.
     profile: `runtimes.profiles.Profile` as JSON; null until it is made.
     """
 
@@ -218,6 +220,26 @@ class Run(models.Model):
         text = "".join(f"{now} {plain(line, 1000)}\n" for line in lines)
         longer = Right(Concat("log", Value(text), output_field=models.TextField()), LOG_CHARS)
         Run.objects.filter(pk=self.pk).update(log=longer)
+
+
+class SearchManager(models.Manager["Search"]):
+    """Runs that are searches."""
+
+    def get_queryset(self) -> models.QuerySet["Search"]:
+        return super().get_queryset().filter(purpose=Purpose.SEARCH)
+
+
+class Search(Run):
+    """A run that is a search: it has trials, and pages of its own."""
+
+    objects: ClassVar[SearchManager] = SearchManager()
+
+    class Meta:
+        proxy = True
+        verbose_name_plural = "searches"
+
+    def __str__(self) -> str:
+        return f"{self.trainer} search {self.id}"
 
 
 class RunMetric(models.Model):

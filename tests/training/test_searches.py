@@ -178,6 +178,30 @@ def test_a_trial_that_is_worse_than_most_were_is_given_up(acme, scientist, datas
     assert shown["best"] is None
 
 
+@pytest.mark.usefixtures("model_host")
+@pytest.mark.parametrize("prune", [True, False])
+def test_a_bad_trials_fit_ends_early(acme, scientist, dataset, prune):
+    """The others are better than any can be; with pruning, the fit ends where that is known."""
+    search = submitted(
+        scientist, trainer="random_forest_classifier", params={"n_estimators": 40}, prune=prune,
+        space={"seed": [1, 2, 3, 4]}, metric="accuracy",
+    )  # fmt: skip
+    step(acme, search)
+    with tenant_scope(acme):
+        *others, trial = Run.objects.filter(purpose=Purpose.TRIAL).order_by("created_at")
+        RunMetric.objects.bulk_create(
+            RunMetric(run=run, key="accuracy", value=2.0, step=place, at=timezone.now())
+            for run in others
+            for place in range(30)
+        )
+        jobs.work_on(str(trial.pk), execution.work)
+        trial.refresh_from_db()
+        job, points = Job.objects.get(pk=trial.pk), trial.metric_history.filter(key="accuracy").count()
+    assert (job.state, trial.search["pruned"]) == ("succeeded", prune)
+    assert (points <= fit_watch.PRUNE_FROM_STEP + 1) == prune
+    assert ("given up" in trial.log, trial.metrics == {}, trial.peak_memory_bytes is None) == (prune,) * 3
+
+
 def test_the_row_of_a_search_says_all_of_it(acme, scientist, dataset):
     with tenant_scope(acme):
         asked = SearchRequest(

@@ -14,13 +14,19 @@ from runtimes.profiles import ColumnProfile
 from tenants.models import Scope
 from tenants.site.forms import PageForm, TextField
 from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
-from tenants.site.parts import Facts, Part, Table, code, number, size, when
+from tenants.site.parts import Facts, Part, Table, Tone, code, label, number, size, when
 from tenants.site.sites import Nav, tenant_site
 from training import services
 from training.admin.plots import bars
-from training.models import Dataset, DatasetVersion, Run
+from training.models import Dataset, DatasetState, DatasetVersion, Run
 
 PREVIEWED_ROWS = 10
+LOOK_AGAIN_S = 2
+STATE_TONES: dict[str, Tone] = {
+    DatasetState.PROFILING.value: "warning",
+    DatasetState.READY.value: "success",
+    DatasetState.REJECTED.value: "danger",
+}
 SHOWN_VERSIONS = 50
 HASH_CHARS = 12
 MOST_SUGGESTED = 500
@@ -50,7 +56,7 @@ class DatasetPages(ScopedPages):
 
     add = Scope.WRITE
     add_title = "Upload a dataset"
-    nav = Nav("Training", "table_chart", 31, "Datasets")
+    nav = Nav("Training", "table_chart", 32, "Datasets")
     list_display = ("name", "versions", "newest", "made")
     newest = moment_column("Newest version", "newest_at")
     made = moment_column("Made", "created_at")
@@ -73,6 +79,7 @@ class DatasetPages(ScopedPages):
         rows = [
             (
                 code(one.digest[:HASH_CHARS]),
+                label(one.get_state_display(), STATE_TONES[one.state]),
                 one.row_count,
                 getattr(one, "column_count", 0),
                 size(one.size_bytes),
@@ -82,9 +89,13 @@ class DatasetPages(ScopedPages):
             )
             for one in versions
         ]
-        headers = ("Digest", "Rows", "Columns", "Size", "File", "Uploaded", "By")
+        headers = ("Digest", "", "Rows", "Columns", "Size", "File", "Uploaded", "By")
         table = Part("Versions", Table(headers, rows, "There are no versions."), is_wide=True)
         return [table, *([_columns_part(versions[0]), _preview_part(versions[0])] if versions else [])]
+
+    def refresh_s(self, obj: Dataset) -> int:
+        is_read = obj.versions.filter(profile=None, rejection_reason="").exists()
+        return LOOK_AGAIN_S if is_read else 0
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         self.require_add(request)

@@ -6,8 +6,8 @@ from tenants.models import Scope
 from tenants.site.pages import page_url
 from tenants.site.parts import Part, Table, link, numbers, when
 from tenants.site.sites import tenant_site, visitor
-from training.admin.runs import progress, state_label
-from training.models import HEAVY, Run
+from training.admin.run_parts import progress, run_name, run_url, state_label
+from training.models import HEAVY, Purpose, Run
 
 SHOWN = 8
 
@@ -18,14 +18,14 @@ def runs_panel(request: HttpRequest) -> Part:
     runs = Run.objects.select_related("job", "dataset_version__dataset", "version__model").defer(*HEAVY)
     rows = [
         (
-            link(page_url(run, "change", run.pk), run.trainer or run.get_kind_display()),
+            link(run_url(run), run_name(run)),
             state_label(run),
             progress(run),
             run.model_name,
             numbers(run.metrics),
             when(run.created_at),
         )
-        for run in runs.order_by("-created_at")[:SHOWN]
+        for run in runs.exclude(purpose=Purpose.TRIAL).order_by("-created_at")[:SHOWN]
     ]
     caller = visitor(request)
     start = (page_url(Run, "add"), "Start a run") if caller and caller.may(Scope.WRITE) else None

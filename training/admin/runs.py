@@ -1,126 +1,50 @@
-"""Pages of runs: start one, watch it, cancel it."""
+"""Pages of runs: start one, watch it, cancel it, compare some."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import path
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from unfold.decorators import action
 
-from models_registry.models import RegisteredModel
+from common.errors import Invalid
+from models_registry.downloads import send_file
 from runtimes.trainers import TRAINERS
-from tenants.models import JobState, Scope
+from tenants.models import Scope
 from tenants.site.filters import KnownValues
-from tenants.site.forms import ChoiceField, JsonField, PageForm, TextField
-from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
-from tenants.site.parts import Facts, Part, Table, Text, Tone, bar, label, link, number, numbers, when
+from tenants.site.forms import PageForm
+from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action
+from tenants.site.parts import Part, numbers
 from tenants.site.sites import Nav, tenant_site
 from training import services
-from training.models import HEAVY, Dataset, Run
+from training.admin import run_parts
+from training.admin.comparing import comparison_parts
+from training.admin.run_forms import RunForm, TrainingForm
+from training.comparison import MOST_COMPARED, asked_ids
+from training.models import HEAVY, Dataset, Purpose, Run
 from training.run_requests import RunRequest
 
-STATE_TONES: dict[str, Tone] = {
-    JobState.QUEUED.value: "info",
-    JobState.RUNNING.value: "warning",
-    JobState.SUCCEEDED.value: "success",
-    JobState.FAILED.value: "danger",
-    JobState.CANCELLED.value: "",
-}
 LOOK_AGAIN_S = 2
-MOST_SUGGESTED = 500
+SWITCHES: dict[str, Any] = {"True": True, "False": False}
+NO_DATASET = "There is no dataset yet: upload one first."
 
 
-def state_label(run: Run) -> SafeString:
-    """The run's state as a label."""
-    return label(run.state.capitalize(), STATE_TONES.get(run.state, ""))
+class TrainingPages(ScopedPages):
+    """What the pages of runs and of searches have in common."""
 
-
-def progress(run: Run) -> SafeString | str:
-    """How far an open run has come."""
-    if run.job is None or run.job.has_ended:
-        return ""
-    return bar(run.job.progress_percent, run.job.progress_stage)
-
-
-class RunForm(PageForm):
-    """What a run is asked to do. Whether it can be done is judged by the training services."""
-
-    rare: ClassVar = ("validation", "activate_if", "experiment")
-
-    trainer = ChoiceField()
-    dataset = ChoiceField(help_text="Its newest version is used.")
-    target = TextField(max_length=250, help_text="The column that the model learns to predict.")
-    model = TextField(max_length=100, help_text="The model that the fitted version is registered under; it may be new.")
-    params = JsonField(required=False, example='{"n_estimators": 200}', help_text="Empty for the trainer's defaults.")
-    validation = JsonField(
-        required=False,
-        example='{"kind": "holdout", "fraction": 0.2, "seed": 0}',
-        help_text="How it is judged: by default on a fifth of the rows, which it is not fitted on.",
-    )
-    activate_if = JsonField(
-        required=False,
-        example='{"metric": "roc_auc", "margin": 0.01}',
-        help_text="Activate the new version if it beats what serves by this metric and margin. For admins.",
-    )
-    experiment = TextField(required=False, max_length=250, help_text="A name under which runs are compared.")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        trainers = sorted(TRAINERS.items(), key=lambda named: named[1].title)
-        self._choose("trainer", [(name, trainer.title) for name, trainer in trainers])
-        self._choose("dataset", [(name, name) for name in Dataset.objects.values_list("name", flat=True)])
-        self.fields["model"].widget.attrs["list"] = "suggested-model"
-        self.suggestions = {"model": list(RegisteredModel.objects.values_list("name", flat=True)[:MOST_SUGGESTED])}
-
-    def _choose(self, name: str, choices: list[tuple[str, str]]) -> None:
-        field = self.fields[name]
-        if isinstance(field, ChoiceField):
-            field.choices = choices
-
-    def run_request(self) -> RunRequest:
-        """The run as the REST API would be asked for it."""
-        said = self.cleaned_data
-        return RunRequest(
-            trainer=said["trainer"],
-            dataset=said["dataset"],
-            target=said["target"],
-            model=said["model"],
-            params=said["params"] or {},
-            validation=said["validation"] or {},
-            activate_if=said["activate_if"],
-            experiment=said["experiment"],
-        )
-
-
-@admin.register(Run, site=tenant_site)
-class RunPages(ScopedPages):
-    """The tenant's runs."""
-
-    add = Scope.WRITE
-    add_title = "Start a run"
-    nav = Nav("Training", "model_training", 30, "Runs")
-    list_display = ("name", "shown_state", "progress", "dataset", "model_name", "shown_metrics", "asked")
     asked = moment_column("Asked for", "created_at")
-    list_filter = ("job__state", ("trainer", KnownValues), "kind")
-    search_fields = ("trainer", "model_name", "target", "created_by")
-    actions_detail = ("cancel",)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
-        related = Run.objects.select_related("job", "experiment", "dataset_version__dataset", "version__model")
-        return related.defer(*HEAVY)
-
-    @column("Run", ordering="trainer")
-    def name(self, run: Run) -> str:
-        trainer = TRAINERS.get(run.trainer)
-        return trainer.title if trainer else run.trainer or run.get_kind_display()
-
-    @column("State", ordering="job__state", tones=STATE_TONES)
+    @column("State", ordering="job__state", tones=run_parts.STATE_TONES)
     def shown_state(self, run: Run) -> tuple[str, str]:
         return run.state, run.state.capitalize()
 
     @column("Progress")
     def progress(self, run: Run) -> SafeString | str:
-        return progress(run)
+        return run_parts.progress(run)
 
     @column("Dataset", ordering="dataset_version__dataset__name")
     def dataset(self, run: Run) -> str:
@@ -130,86 +54,166 @@ class RunPages(ScopedPages):
     def shown_metrics(self, run: Run) -> str:
         return numbers(run.metrics, most=2)
 
-    def parts(self, request: HttpRequest, obj: Run) -> list[Part]:
-        metrics = [(name, number(value)) for name, value in sorted(obj.metrics.items())]
+    def refresh_s(self, obj: Run) -> int:
+        return 0 if _has_ended(obj) else LOOK_AGAIN_S
+
+    def is_list(self, request: HttpRequest) -> bool:
+        """Whether the list was asked for, not a page of one of its objects."""
+        found = request.resolver_match
+        return bool(found and found.url_name and found.url_name.endswith("_changelist"))
+
+    def filled(self, request: HttpRequest, kind: type[TrainingForm]) -> Any:
+        """The form, filled with what the address says: another trainer, or what an earlier run was asked."""
+        said = {name: SWITCHES.get(value, value) for name, value in request.GET.items()}
+        return answers(kind, request, initial=said, may_activate=self.caller(request).may(Scope.ADMIN))
+
+    def require_activation(self, request: HttpRequest, asked: RunRequest) -> None:
+        """Go on only for those who may have a version activated, if the run would."""
+        if asked.activate_if is not None:
+            self.caller(request).require(Scope.ADMIN)
+
+    def cancelled(self, request: HttpRequest, object_id: str, says: str) -> HttpResponse:
+        """The page that asks whether to cancel, and cancels."""
+        run: Run = self.found(request, object_id)
+        what = "search" if run.purpose == Purpose.SEARCH else "run"
+
+        def act(said: dict[str, Any]) -> str:
+            services.cancel_run(run=run, actor=self.caller(request).name)
+            return f"The {what} is cancelled."
+
+        question = Question(f"Cancel this {what}?", f"Cancel the {what}", says=[says])
+        return self.ask(request, question, answers(PageForm, request), act, about=run, back=self.url("change", run.pk))
+
+
+@admin.register(Run, site=tenant_site)
+class RunPages(TrainingPages):
+    """The tenant's runs."""
+
+    add = Scope.WRITE
+    add_title = "Start a run"
+    nav = Nav("Training", "model_training", 30, "Runs")
+    list_display = ("name", "shown_state", "progress", "dataset", "model_name", "shown_metrics", "asked")
+    list_filter = (
+        "job__state",
+        ("trainer", KnownValues),
+        "purpose",
+        "kind",
+        ("experiment", admin.RelatedOnlyFieldListFilter),
+    )
+    search_fields = ("name", "trainer", "model_name", "target", "created_by")
+    actions = ("compare",)
+    actions_detail = ("again", "cancel")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        runs = Run.objects.select_related("job", "experiment", "dataset_version__dataset", "version__model")
+        runs = runs.exclude(purpose=Purpose.SEARCH)
+        if not self.is_list(request):
+            return runs.defer(*(name for name in HEAVY if "__" in name))
+        asked = request.GET.get("purpose__exact")
+        return (runs if asked == Purpose.TRIAL else runs.exclude(purpose=Purpose.TRIAL)).defer(*HEAVY)
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view
         return [
-            Part("Run", _facts(obj)),
-            Part("Metrics", Table(("Metric", "Value"), metrics, "They are measured when it has been fitted.")),
-            Part("Parameters", Facts(obj.params, empty="The trainer's defaults.")),
-            *([_decision_part(obj)] if obj.activate_if else []),
-            Part("Log", Text(obj.log), is_wide=True),
+            path("compare/", view(self.comparison), name="training_run_compare"),
+            path("<str:object_id>/files/<path:file_path>", view(self.artifact), name="training_run_artifact"),
+            *super().get_urls(),
         ]
 
-    def refresh_s(self, obj: Run) -> int:
-        return LOOK_AGAIN_S if obj.job and not obj.job.has_ended else 0
+    @column("Run", ordering="trainer")
+    def name(self, run: Run) -> str:
+        return run_parts.run_name(run)
+
+    def parts(self, request: HttpRequest, obj: Run) -> list[Part]:
+        found = (
+            run_parts.facts_part(obj),
+            run_parts.metrics_part(obj),
+            *run_parts.curves_parts(obj),
+            *run_parts.evaluation_parts(obj),
+            run_parts.params_part(obj),
+            run_parts.decision_part(obj),
+            run_parts.inputs_part(obj),
+            run_parts.artifacts_part(obj),
+            run_parts.origin_part(obj),
+            run_parts.log_part(obj) if obj.job else None,
+        )
+        return [part for part in found if part]
 
     def applies(self, action: str, obj: Run) -> bool:
+        if action == "again":
+            return obj.trainer in TRAINERS
         return bool(obj.job and not obj.job.has_ended)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         self.require_add(request)
-        caller = self.caller(request)
-        form = answers(RunForm, request, initial={"dataset": request.GET.get("dataset", "")})
+        form = self.filled(request, RunForm)
 
         def act(said: dict[str, Any]) -> HttpResponse:
             asked = form.run_request()
-            if asked.activate_if is not None:
-                caller.require(Scope.ADMIN)
-            run = services.submit_run(request=asked, actor=caller.name)
+            self.require_activation(request, asked)
+            run = services.submit_run(request=asked, actor=self.caller(request).name)
             return HttpResponseRedirect(self.url("change", run.pk))
 
-        says = ["It is queued, fitted by a worker in a sandbox, judged on rows that were held out, and registered."]
+        says = ["A worker fits it in a sandbox, judges it on rows that were held out, and registers the version."]
+        if not Dataset.objects.exists():
+            says.append(NO_DATASET)
         return self.ask(request, Question("Start a run", "Start", says), form, act, back=self.url("changelist"))
+
+    @action(description="Compare", permissions=["view"])
+    def compare(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse:
+        """What the list offers for the chosen runs."""
+        ids = queryset.values_list("pk", flat=True)[: MOST_COMPARED + 1]
+        return HttpResponseRedirect(f"{self.url('compare')}?ids={','.join(map(str, ids))}")
+
+    def comparison(self, request: HttpRequest) -> HttpResponse:
+        """The chosen runs side by side."""
+        if not self.has_view_permission(request):
+            raise Http404
+        try:
+            ids = asked_ids(request.GET.get("ids", ""))
+        except Invalid as error:
+            self.message_user(request, error.message, level="error")
+            return HttpResponseRedirect(self.url("changelist"))
+        found = {run.pk: run for run in self.get_queryset(request).filter(pk__in=ids).defer(*HEAVY)}
+        if len(found) < len(ids):
+            raise Http404
+        runs = [found[run_id] for run_id in ids]
+        refresh_s = 0 if all(map(_has_ended, runs)) else LOOK_AGAIN_S
+        return self.page(
+            request, "admin/detail.html", f"{len(runs)} runs", parts=comparison_parts(runs), refresh_s=refresh_s
+        )
+
+    def artifact(self, request: HttpRequest, object_id: str, file_path: str) -> Any:
+        """A file that a client logged with an external run."""
+        if not self.has_view_permission(request):
+            raise Http404
+        run: Run = self.found(request, object_id)
+        logged = get_object_or_404(run.artifacts.select_related("bundle"), path=file_path)
+        return send_file(logged.bundle.files.select_related("blob").get())
+
+    @object_action("Run again", "replay", Scope.WRITE, "again")
+    def again(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        run: Run = self.found(request, object_id)
+        return HttpResponseRedirect(f"{self.url('add')}?{urlencode(_as_asked(run))}")
 
     @object_action("Cancel", "cancel", Scope.WRITE, "cancel")
     def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        run: Run = self.found(request, object_id)
-
-        def act(said: dict[str, Any]) -> str:
-            services.cancel_run(run=run, actor=self.caller(request).name)
-            return "The run is cancelled."
-
-        question = Question("Cancel this run?", "Cancel the run", says=["What it has done so far is thrown away."])
-        back = self.url("change", run.pk)
-        return self.ask(request, question, answers(PageForm, request), act, about=run, back=back)
+        return self.cancelled(request, object_id, "What it has done so far is thrown away.")
 
 
-def _facts(run: Run) -> Facts:
-    job, version = run.job, run.version
-    return Facts(
-        {
-            "State": state_label(run),
-            "Progress": progress(run),
-            "Error": job.error_message if job else "",
-            "Trainer": run.trainer,
-            "Dataset": _dataset_link(run),
-            "Target": run.target,
-            "Validation": ", ".join(f"{name} {value}" for name, value in run.validation.items()),
-            "Model": run.model_name,
-            "Version": link(page_url(version, "change", version.pk), version) if version else "",
-            "Experiment": run.experiment.name if run.experiment else "",
-            "Took": f"{run.duration_s:.1f} s" if run.duration_s is not None else "",
-            "Asked for by": run.created_by,
-            "Created": when(run.created_at),
-            "Started": when(job.started_at) if job else "",
-            "Ended": when(job.finished_at) if job else "",
-        }
-    )
+def _has_ended(run: Run) -> bool:
+    return run.job.has_ended if run.job else bool(run.finished_at)
 
 
-def _dataset_link(run: Run) -> SafeString | str:
-    if run.dataset_version is None:
-        return ""
-    dataset = run.dataset_version.dataset
-    return link(page_url(dataset, "change", dataset.pk), run.dataset_version)
-
-
-def _decision_part(run: Run) -> Part:
-    decided = run.activation_decision or {}
-    criterion = run.activate_if or {}
-    facts = {
-        "If": f"{criterion.get('metric')} is better by {criterion.get('margin')}",
-        "Decided": str(decided.get("state", "")),
-        "Because": decided.get("reason"),
+def _as_asked(run: Run) -> dict[str, str]:
+    """What fills the form as this run was asked for."""
+    said: dict[str, Any] = {
+        "trainer": run.trainer,
+        "dataset": run.dataset_version.dataset.name if run.dataset_version else "",
+        "target": run.target,
+        "model": run.model_name,
+        "experiment": run.experiment.name if run.experiment else "",
+        **{f"params.{name}": value for name, value in run.params.items()},
+        **{f"validation.{name}": value for name, value in run.validation.items()},
     }
-    return Part("Activate if", Facts(facts))
+    return {name: "" if value is None else str(value) for name, value in said.items()}
