@@ -250,7 +250,7 @@ def test_boxes_are_drawn_and_cut_out(client: HostClient) -> None:
 
     assert drawn.shape == (200, 300, 3)
     assert (drawn[60:120, 50] != 255).any(axis=1).all()
-    assert (drawn[90, 60:140] == 255).all()
+    assert (drawn[112, 60:115] == 255).all()
     assert cut.size == (101, 61)
     assert Image.open(io.BytesIO(client.crop(png, (900, 900, 5, 5)))).size == (1, 1)
 
