@@ -8,7 +8,7 @@ A tenant's sums go a week after its last prediction; Prometheus takes a sum that
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -151,6 +151,31 @@ def _all_sums() -> Iterator[tuple[Series, Sums]]:
             kept = pipeline.execute()
         for (_, tenant_id), fields in zip(tenants[start : start + AT_ONCE], kept, strict=True):
             yield from _series(tenant_id, fields)
+
+
+class Predicted(NamedTuple):
+    """What a tenant asked for, as far back as its sums go. failed: calls that got no prediction."""
+
+    calls: int
+    rows: int
+    failed: int
+
+
+def predicted_by(schema_names: Sequence[str]) -> dict[str, Predicted]:
+    """What each of these tenants, named by their schemas, asked for; all of them in one question to Valkey."""
+    with valkey().pipeline(transaction=False) as pipeline:
+        for schema_name in schema_names:
+            pipeline.hgetall(_key(schema_name))
+        kept = pipeline.execute()
+    return {name: _predicted(fields) for name, fields in zip(schema_names, kept, strict=True)}
+
+
+def _predicted(fields: dict[bytes, bytes]) -> Predicted:
+    calls = rows = failed = 0
+    for series, sums in _series("", fields):
+        asked = sum(sums.buckets)
+        calls, rows, failed = calls + asked, rows + sums.rows, failed + (asked if series.status != OK else 0)
+    return Predicted(calls, rows, failed)
 
 
 def _series(tenant_id: str, fields: dict[bytes, bytes]) -> Iterator[tuple[Series, Sums]]:

@@ -7,11 +7,12 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import SecurityWarning
 from celery.schedules import crontab
-from celery.signals import celeryd_after_setup, setup_logging, worker_ready
+from celery.signals import celeryd_after_setup, setup_logging, worker_ready, worker_shutdown
 from django.conf import settings
 from kombu import Queue
 
 from inference.queued import queues
+from tenantry import worker_reports
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tenantry.settings")
 # Workers never run a tenant's code: runners do, under a uid of their own. Who starts the platform as root means it.
@@ -77,6 +78,18 @@ def consume_the_whole_lane(instance: Any, **_: object) -> None:
 @setup_logging.connect
 def keep_django_logging(**_: object) -> None:
     """Workers log as the web processes do: connecting here keeps Celery from configuring logs of its own."""
+
+
+@worker_ready.connect
+def begin_to_report(sender: Any, **_: object) -> None:
+    """A worker says every few seconds what it does, for the operator's page."""
+    worker_reports.begin(sender)
+
+
+@worker_shutdown.connect
+def end_reports(sender: Any, **_: object) -> None:
+    """A worker that ends in good order is not missed."""
+    worker_reports.end(str(sender.hostname))
 
 
 @worker_ready.connect

@@ -6,11 +6,12 @@ from django.contrib import admin
 from django.db.models import Count, Min, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.text import Truncator
 from django.utils.timesince import timesince
 
-from tenants.models import Job, JobState, OperatorAudit, Scope
+from tenants.models import Job, JobState, OperatorAudit, Scope, Tenant
 from tenants.site.pages import ScopedPages, column, moment_column, page_url
-from tenants.site.parts import Facts, Part, Table, link, when
+from tenants.site.parts import Facts, Part, Table, code, link, when
 from tenants.site.sites import Nav, operator_site
 
 JOB_TONES = {
@@ -20,6 +21,7 @@ JOB_TONES = {
     JobState.FAILED.value: "danger",
 }
 RECENT_FAILURES = 8
+WHY_CHARS = 120
 
 
 @admin.register(Job, site=operator_site)
@@ -28,7 +30,8 @@ class JobPages(ScopedPages):
 
     see = Scope.ADMIN
     nav = Nav("Platform", "pending_actions", 20)
-    list_display = ("kind", "tenant", "shown_state", "progress", "attempts", "error_code", "created")
+    list_display = ("kind", "tenant", "shown_state", "progress", "attempts", "why", "created", "finished")
+    finished = moment_column("Finished", "finished_at")
     created = moment_column("Created", "created_at")
     list_filter = ("state", "kind", ("tenant", admin.RelatedOnlyFieldListFilter))
     search_fields = ("object_id", "error_code", "worker")
@@ -37,6 +40,10 @@ class JobPages(ScopedPages):
     @column("State", ordering="state", tones=JOB_TONES)
     def shown_state(self, job: Job) -> tuple[str, str]:
         return job.state, job.get_state_display()
+
+    @column("Why it failed", ordering="error_code")
+    def why(self, job: Job) -> str:
+        return Truncator(job.error_message).chars(WHY_CHARS)
 
     @column("Progress")
     def progress(self, job: Job) -> str:
@@ -98,13 +105,33 @@ def queue_panel(request: HttpRequest) -> Part:
 @operator_site.panel(rank=4)
 def failures_panel(request: HttpRequest) -> Part:
     """The jobs that failed last."""
-    failed: QuerySet[Job] = Job.objects.filter(state=JobState.FAILED).select_related("tenant").order_by("-finished_at")
+    failed = f"{page_url(Job, 'changelist')}?state__exact=failed"
+    return Part("Latest failures", failures_table(RECENT_FAILURES), (failed, "All"), is_wide=True)
+
+
+@operator_site.tenant_part
+def failures_of(request: HttpRequest, tenant: Tenant) -> Part:
+    """A tenant's jobs that failed last."""
+    failed = f"{page_url(Job, 'changelist')}?state__exact=failed&tenant__uuid__exact={tenant.pk}"
+    table = failures_table(RECENT_FAILURES, Job.objects.filter(tenant=tenant))
+    return Part("Latest failures", table, (failed, "All"), is_wide=True)
+
+
+def failures_table(most: int, jobs: "QuerySet[Job] | None" = None) -> Table:
+    """The jobs that failed last, of all tenants unless some are given, with the sentence why."""
+    among = Job.objects.all() if jobs is None else jobs
+    failed = among.filter(state=JobState.FAILED).select_related("tenant").order_by("-finished_at")
     rows = [
-        (when(job.finished_at), job.tenant, link(page_url(job, "change", job.pk), job.kind), job.error_message)
-        for job in failed[:RECENT_FAILURES]
+        (
+            when(job.finished_at),
+            link(page_url(job.tenant, "change", job.tenant_id), job.tenant.tenant_id),
+            link(page_url(job, "change", job.pk), job.kind),
+            code(job.error_code),
+            job.error_message,
+        )
+        for job in failed[:most]
     ]
-    table = Table(("When", "Tenant", "Job", "Why"), rows, "No job has failed.")
-    return Part("Latest failures", table, (f"{page_url(Job, 'changelist')}?state__exact=failed", "All"), is_wide=True)
+    return Table(("When", "Tenant", "Job", "", "Why"), rows, "No job has failed.")
 
 
 def waited(since: datetime | None) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from django.template.defaultfilters import filesizeformat
@@ -119,3 +119,8 @@ def when(moment: datetime | None) -> SafeString | str:
     if moment is None:
         return ""
     return format_html('<time datetime="{}">{} UTC</time>', moment.isoformat(), f"{moment:%Y-%m-%d %H:%M}")
+
+
+def when_at(seconds: float) -> SafeString | str:
+    """The moment so many seconds after the epoch."""
+    return when(datetime.fromtimestamp(seconds, UTC))
