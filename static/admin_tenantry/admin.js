@@ -2,12 +2,33 @@
 
 // Times in the reader's zone, pages that follow work as it goes on, secrets to copy, uploads that are dropped and watched.
 
-const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+// Written as the server writes them, so that nothing moves when they change.
+const moments = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "short" });
+const exactly = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+const shown = {
+  time: new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" }),
+  day: new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short" }),
+};
 
 function localise(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
-    time.title = time.textContent;
-    time.textContent = moments.format(new Date(time.dateTime));
+    const moment = new Date(time.dateTime);
+    time.title = exactly.format(moment);
+    time.textContent = moments.format(moment);
+  }
+  for (const text of root.querySelectorAll("text[data-moment]")) {
+    text.textContent = shown[text.dataset.shows].format(new Date(text.dataset.moment));
+  }
+}
+
+// What scrolls sideways can be scrolled by the keyboard, too.
+function reachable(root) {
+  for (const box of root.querySelectorAll(".tny-scroll, .tny-plot-frame, .tny-card, .tny-text")) {
+    if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) {
+      box.tabIndex = 0;
+      box.setAttribute("role", "region");
+      box.setAttribute("aria-label", box.closest(".tny-part")?.querySelector("h2")?.textContent || "Content");
+    }
   }
 }
 
@@ -204,6 +225,7 @@ function sendOnce(form) {
 document.addEventListener("DOMContentLoaded", () => {
   localise(document);
   copyable(document);
+  reachable(document);
   follow();
   for (const form of document.querySelectorAll("form.tny-ask")) {
     droppable(form);

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from django.contrib import messages
@@ -37,14 +38,15 @@ Act = Callable[[dict[str, Any]], "str | HttpResponse"]
 class Question:
     """What a page asks before something is done.
 
-    says: what will happen, a sentence each. is_final: it cannot be undone. note: a small line at the button.
+    says: what will happen, a sentence each. is_final: it cannot be undone. hindered: why it cannot be done now, a
+    sentence each; it is then not offered.
     """
 
     title: str
     submit: str
     says: Sequence[str] = ()
     is_final: bool = False
-    note: str = ""
+    hindered: Sequence[Any] = ()
 
 
 def column(
@@ -195,24 +197,11 @@ class ScopedPages(ModelAdmin):  # type: ignore[misc]
         *,
         about: Model | None = None,
         back: str,
+        parts: Sequence[Part] = (),
     ) -> HttpResponse:
-        """Show the question with its form; once it is answered, act, and say what was done or why it was not.
-
-        act: does it and returns a sentence about what was done (then `back` is shown) or a page of its own.
-        """
-        if request.method == "POST" and form.is_valid():
-            try:
-                done = act(form.cleaned_data)
-            except PlatformError as error:
-                form.show(error)
-            else:
-                if isinstance(done, HttpResponse):
-                    return done
-                messages.success(request, done)
-                return HttpResponseRedirect(back)
-        return self.page(
-            request, "admin/ask.html", question.title, about=about, question=question, form=form, back=back
-        )
+        """As `asked` does, in the frame of this model's pages."""
+        show = partial(self.page, about=about)
+        return asked(request, show, question, form, act, back=back, parts=parts)
 
     def show_once(
         self, request: HttpRequest, title: str, secrets: Sequence[tuple[str, str]], *says: str, back: str
@@ -228,6 +217,34 @@ class ScopedPages(ModelAdmin):  # type: ignore[misc]
         frame = self.admin_site.each_context(request)
         own = {"title": title, "opts": self.opts, "original": about, "media": self.media}
         return TemplateResponse(request, template, frame | own | context)
+
+
+def asked(
+    request: HttpRequest,
+    show: Callable[..., HttpResponse],
+    question: Question,
+    form: PageForm,
+    act: Act,
+    *,
+    back: str,
+    parts: Sequence[Part] = (),
+) -> HttpResponse:
+    """Show the question with its form; once it is answered, act, and say what was done or why it was not.
+
+    show: makes the page, as `ScopedPages.page` and `CallerSite.shown` do. parts: blocks below the form.
+    act: does it and returns a sentence about what was done (then `back` is shown) or a page of its own.
+    """
+    if request.method == "POST" and form.is_valid():
+        try:
+            done = act(form.cleaned_data)
+        except PlatformError as error:
+            form.show(error)
+        else:
+            if isinstance(done, HttpResponse):
+                return done
+            messages.success(request, done)
+            return HttpResponseRedirect(back)
+    return show(request, "admin/ask.html", question.title, question=question, form=form, back=back, parts=parts)
 
 
 def page_url(model: type[Model] | Model, page: str, *args: object) -> str:

@@ -3,16 +3,22 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from django.template.defaultfilters import filesizeformat
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from tenants.site.markdown import rendered
-from tenants.site.plots import Plot
 
 Tone = Literal["", "info", "success", "warning", "danger"]
+
+
+class Content(Protocol):
+    """What a block shows, and the template that shows it."""
+
+    @property
+    def template(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -64,14 +70,77 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A block with a title. link: where there is more, as (URL, words). notes: sentences above the content."""
+class Figures:
+    """A few numbers that are to be seen at a glance: what each is, its value, and a word on it."""
+
+    items: Sequence[tuple[str, Any, str]]
+    template: str = "admin/parts/figures.html"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened. what, by: words or links. why: as somebody wrote it."""
+
+    at: datetime
+    what: Any
+    by: str = ""
+    why: str = ""
+    tone: Tone = ""
+
+    @property
+    def when(self) -> "SafeString | str":
+        """The moment, in the reader's zone."""
+        return when(self.at)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What happened, the newest first."""
+
+    events: Sequence[Event]
+    empty: str = "Nothing has happened yet."
+    template: str = "admin/parts/timeline.html"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One of several steps. state: done, now, or to come. link: where it is done, as (URL, words)."""
 
     title: str
-    content: Table | Facts | Text | Card | Plot
+    state: Literal["done", "now", "later"]
+    says: str = ""
+    link: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps in their order, and which of them are done."""
+
+    steps: Sequence[Step]
+    template: str = "admin/parts/steps.html"
+
+
+@dataclass(frozen=True)
+class Several:
+    """Contents below one another."""
+
+    contents: Sequence[Content]
+    template: str = "admin/parts/several.html"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A block with a title. link: where there is more, as (URL, words). notes: sentences above the content.
+
+    tabs: other views of the same, as (URL, words, whether it is this one).
+    """
+
+    title: str
+    content: Content
     link: tuple[str, str] | None = None
     notes: Sequence[str] = ()
     is_wide: bool = False
+    tabs: Sequence[tuple[str, str, bool]] = ()
 
 
 def link(url: str, text: object) -> SafeString:
@@ -82,6 +151,12 @@ def link(url: str, text: object) -> SafeString:
 def label(text: object, tone: Tone = "") -> SafeString:
     """A word with a coloured ground."""
     return format_html('<span class="tny-label {}">{}</span>', f"tny-{tone}" if tone else "", text)
+
+
+def tags(values: Mapping[str, Any]) -> SafeString | str:
+    """Texts by their names, each pair as a small label."""
+    pairs = ((name, text) for name, text in values.items())
+    return format_html_join(" ", '<span class="tny-tag"><b>{}</b> {}</span>', pairs) if values else ""
 
 
 def code(text: object) -> SafeString:

@@ -2,28 +2,29 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth.views import LogoutView
 from django.core.exceptions import PermissionDenied
+from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.templatetags.static import static
 from django.urls import path, reverse
-from django.utils.safestring import SafeString
 from unfold.dataclasses import Favicon
 from unfold.sites import UnfoldAdminSite
 
 from common.errors import Denied, Unauthenticated
 from tenants.authentication import INCLUDES, Caller, authenticate
 from tenants.models import Role, Tenant
-from tenants.site.parts import Part, Tone
+from tenants.site.attention import Concern, attention_part
+from tenants.site.parts import Part
 
 PanelMaker = Callable[[HttpRequest], Part | None]
-ConcernMaker = Callable[[HttpRequest], Iterable["Concern"]]
+ConcernMaker = Callable[[HttpRequest], Iterable[Concern]]
 PageView = Callable[[HttpRequest], HttpResponse]
+HOME = ""
 TenantPartMaker = Callable[[HttpRequest, Tenant], Part]
 
 
@@ -72,17 +73,6 @@ class SitePage:
     scope: str
 
 
-@dataclass(frozen=True)
-class Concern:
-    """Something that somebody should look at. what: links to it. why: a sentence."""
-
-    what: SafeString | str
-    why: str
-    at: datetime | None = None
-    tone: Tone = "danger"
-    word: str = ""
-
-
 def look() -> dict[str, Any]:
     """What unfold's frame needs to know of the sites' looks; all of it is served from here."""
     return {
@@ -105,9 +95,10 @@ class CallerSite(UnfoldAdminSite):  # type: ignore[misc]
     def __init__(self) -> None:
         # Both sites have Django's own name for one: they stand in separate urlconfs, and many templates spell it out.
         super().__init__("admin")
-        self._panels: list[tuple[int, PanelMaker]] = []
+        self._panels: dict[str, list[tuple[int, PanelMaker]]] = {}
         self._pages: list[SitePage] = []
         self._concerns: list[ConcernMaker] = []
+        self.job_models: dict[str, type[Model]] = {}
 
     def has_permission(self, request: HttpRequest) -> bool:
         return visitor(request) is not None
@@ -155,28 +146,34 @@ class CallerSite(UnfoldAdminSite):  # type: ignore[misc]
     def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return redirect("password_change")
 
-    def panel(self, rank: int) -> Callable[[PanelMaker], PanelMaker]:
-        """Decorate a function with this to have its panel on the site's home; the lowest rank stands first."""
+    def panel(self, rank: int, page: str = HOME) -> Callable[[PanelMaker], PanelMaker]:
+        """Decorate a function with this to have its panel on the site's home, or on another page of the site; the
+        lowest rank stands first."""
 
         def add(make: PanelMaker) -> PanelMaker:
-            self._panels.append((rank, make))
+            self._panels.setdefault(page, []).append((rank, make))
             return make
 
         return add
+
+    def panels(self, request: HttpRequest, page: str) -> list[Part]:
+        """The panels of a page of the site."""
+        ranked = sorted(self._panels.get(page, ()), key=lambda one: one[0])
+        return [part for _, make in ranked if (part := make(request))]
 
     def concern(self, find: ConcernMaker) -> ConcernMaker:
         """Decorate a function with this to have what it finds among what needs attention on the site's home."""
         self._concerns.append(find)
         return find
 
-    def concerns(self, request: HttpRequest) -> list[Concern]:
-        """What needs attention now, the newest first; what has no moment stands before it."""
-        found = [concern for find in self._concerns for concern in find(request)]
-        return sorted(found, key=lambda one: (one.at is None, one.at or datetime.min.replace(tzinfo=UTC)), reverse=True)
+    def about_jobs(self, kind: str, model: type[Model]) -> None:
+        """Have failed jobs of this kind link to the pages of this model, whose rows have the jobs' object ids."""
+        self.job_models[kind] = model
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
-        panels = (make(request) for _, make in sorted(self._panels, key=lambda ranked: ranked[0]))
-        context = {"panels": [panel for panel in panels if panel], **(extra_context or {})}
+        concerns = attention_part([concern for find in self._concerns for concern in find(request)])
+        panels = [*([concerns] if concerns else []), *self.panels(request, HOME)]
+        context = {"panels": panels, **(extra_context or {})}
         response: TemplateResponse = super().index(request, context)
         return response
 
