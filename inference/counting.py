@@ -1,4 +1,4 @@
-"""How many predictions were asked for, how long they took and what became of them, for Prometheus.
+"""How many predictions were asked for, how long they took and what became of them, for Prometheus and tenants' pages.
 
 Each process counts in memory, so that a prediction costs a lock and an addition, and adds what it has counted to the
 sums in Valkey every few seconds: whichever process is asked for the metrics tells those of all, on all machines.
@@ -16,11 +16,12 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from common.background import Background
+from inference import traffic
 from inference.queued.valkey import valkey
 from tenants.models import Tenant
 from tenants.scope import shared_scope
 
-BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BUCKETS_S = traffic.BOUNDS_S
 ADD_AFTER_S = 3.0
 KEPT_S = 7 * 24 * 3600
 MOST_COUNTED = 20_000  # series that wait for Valkey; with more, the oldest are given up
@@ -115,7 +116,16 @@ def _add(counted: list[tuple[Series, Sums]]) -> None:
                 if count:
                     pipeline.hincrby(key, f"{prefix}|{place}", count)
             pipeline.expire(key, KEPT_S)
+        traffic.write(pipeline, map(_asked, counted))
         pipeline.execute()
+
+
+def _asked(counted: tuple[Series, Sums]) -> tuple[str, str, traffic.Asked]:
+    series, sums = counted
+    calls = sum(sums.buckets)
+    if series.status != OK:
+        return series.tenant, series.model, traffic.Asked(calls, failed=calls)
+    return series.tenant, series.model, traffic.Asked(calls, 0, sums.rows, list(sums.buckets))
 
 
 class PredictionsCollector(Collector):
