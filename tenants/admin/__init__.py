@@ -1,5 +1,5 @@
 """Admin pages about people, tokens, tenants and jobs: a tenant's own, and the operator's."""
 
-from tenants.admin import jobs, members, people, platform_tokens, tenants, tokens
+from tenants.admin import attention, jobs, members, people, platform_tokens, settings, tenants, tokens, usage
 
-__all__ = ["jobs", "members", "people", "platform_tokens", "tenants", "tokens"]
+__all__ = ["attention", "jobs", "members", "people", "platform_tokens", "settings", "tenants", "tokens", "usage"]

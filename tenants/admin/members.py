@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import get_script_prefix
+from django.utils.safestring import SafeString
 
 from tenants import services
 from tenants.models import Membership, Role, Scope
@@ -42,7 +43,7 @@ class MemberPages(ScopedPages):
     add = Scope.ADMIN
     add_title = "Add a member"
     nav = Nav("Access", "group", 60, "Members")
-    list_display = ("email", "shown_role", "since")
+    list_display = ("email", "shown_role", "last_seen", "since")
     since = moment_column("Since", "created_at")
     list_filter = ("role",)
     search_fields = ("user__email", "user__name")
@@ -54,6 +55,10 @@ class MemberPages(ScopedPages):
     @column("Email", ordering="user__email")
     def email(self, membership: Membership) -> str:
         return membership.user.email
+
+    @column("Last logged in", ordering="user__last_login")
+    def last_seen(self, membership: Membership) -> SafeString | str:
+        return when(membership.user.last_login) or "Never"
 
     @column("Role", ordering="role", tones=ROLE_TONES)
     def shown_role(self, membership: Membership) -> tuple[str, str]:
