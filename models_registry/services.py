@@ -27,7 +27,7 @@ from models_registry.models import (
 )
 from models_registry.quota import claim_room
 from models_registry.routing import Routing
-from models_registry.usage import open_jobs_of
+from models_registry.usage import open_jobs_of, part_of
 from tenants.audit import record
 from tenants.jobs import submit
 from tenants.models import Tenant
@@ -152,7 +152,7 @@ def delete_version(*, version: ModelVersion, actor: str) -> None:
         Conflict: it serves, an alias names it, or an open job uses it.
     """
     model = locked(version.model)
-    if part := _part_of(version.number, routing_of(newest(model))):
+    if part := part_of(version.number, routing_of(newest(model))):
         raise Conflict(f"{version} {part}; change the deployment or deactivate the model first.", code="version_active")
     if names := list(version.aliases.values_list("name", flat=True)):
         raise Conflict(f"{version} has the aliases {', '.join(names)}; remove them first.", code="version_aliased")
@@ -215,12 +215,17 @@ def rollback(*, model: RegisteredModel, actor: str, reason: str = "") -> Activat
     """
 
     def plan(now: Routing) -> Routing:
-        return _served_before(model, now)
+        return served_before(model, now)
 
     return reroute(model, plan, Change("model.rollback", actor, reason=reason))
 
 
-def _served_before(model: RegisteredModel, now: Routing) -> Routing:
+def served_before(model: RegisteredModel, now: Routing) -> Routing:
+    """The routing that a rollback would bring back.
+
+    Raises:
+        Conflict: there is none, or a version of it is gone.
+    """
     served = Activation.objects.filter(model=model, version_number__isnull=False)
     before = next((one for activation in served.iterator() if (one := routing_of(activation)).split != now.split), None)
     if before is None:
@@ -338,14 +343,6 @@ def _new_version(model: RegisteredModel, bundle: Bundle, metadata: VersionMetada
         description=metadata.description,
         created_by=actor,
     )
-
-
-def _part_of(number: int, routing: Routing) -> str:
-    """What a version does for the traffic of its model, in words; empty if nothing."""
-    if routing.shadow and routing.shadow.version == number:
-        return "is the shadow of what serves"
-    share = next((share.percent for share in routing.split if share.version == number), 0)
-    return f"is active and answers {share} % of the requests" if share else ""
 
 
 def _refuse_if_used(version: ModelVersion, model: RegisteredModel) -> None:

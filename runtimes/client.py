@@ -269,9 +269,9 @@ class HostClient:
         """Whether a client has loaded what is pinned since the host started."""
         return bool(self.ask({"op": "readiness"}, timeout_s=CONNECT_SECONDS)["ready"])
 
-    def stats(self) -> HostStats:
+    def stats(self, timeout_s: float = 30.0) -> HostStats:
         """The pool as it is now."""
-        answer = self.ask({"op": "stats"})
+        answer = self.ask({"op": "stats"}, timeout_s=timeout_s)
         names = HostStats.__dataclass_fields__.keys() - {"runners"}
         return HostStats(runners=tuple(answer["runners"]), **{name: answer[name] for name in names})
 

@@ -1,5 +1,5 @@
 """What predictions add to the tenant's admin."""
 
-from inference.admin import batch_jobs, try_it
+from inference.admin import batch_jobs, home, try_it, used_models
 
-__all__ = ["batch_jobs", "try_it"]
+__all__ = ["batch_jobs", "home", "try_it", "used_models"]

@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 
 from common.errors import Invalid
 from inference.batch import services
+from inference.batch.work import KIND
 from inference.models import BatchJob
 from inference.routing import route
 from models_registry.downloads import send_file
@@ -47,6 +48,9 @@ class BatchForm(PageForm):
         super().__init__(*args, **kwargs)
         self.fields["model"].widget.attrs["list"] = "suggested-model"
         self.suggestions = {"model": list(RegisteredModel.objects.values_list("name", flat=True)[:MOST_SUGGESTED])}
+
+
+tenant_site.about_jobs(KIND, BatchJob)
 
 
 @admin.register(BatchJob, site=tenant_site)

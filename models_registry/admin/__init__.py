@@ -1,5 +1,5 @@
 """The registry's admin pages."""
 
-from models_registry.admin import models, panels, versions
+from models_registry.admin import models, panels, usage, versions
 
-__all__ = ["models", "panels", "versions"]
+__all__ = ["models", "panels", "usage", "versions"]

@@ -4,13 +4,15 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from common.errors import Conflict
 from models_registry import deployments, services
-from models_registry.admin.deployment import DeploymentForm, changes_of, initial_of
+from models_registry.admin.comparison import comparison_part, serving_version
+from models_registry.admin.deployment import DeploymentForm, changes_of, initial_of, routing_part
 from models_registry.admin.parts import (
     activations_part,
     metrics_over_versions_part,
@@ -21,15 +23,19 @@ from models_registry.admin.parts import (
 from models_registry.metadata import parse_metadata
 from models_registry.models import Activation, Alias, Deployment, ModelVersion, RegisteredModel
 from models_registry.selection import DIRECTIONS
+from models_registry.standing import Best, best_metrics
 from tenants.models import Scope
 from tenants.site.filters import KnownValues
 from tenants.site.forms import ChoiceField, JsonField, LongTextField, PageForm, ReasonForm, TextField
 from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
-from tenants.site.parts import Card, Facts, Part, Table, label, when
+from tenants.site.parts import Card, Facts, Part, Table, label, number, size, tags, when
 from tenants.site.sites import Nav, tenant_site
 
-SHOWN_VERSIONS = 50
-SHOWN_ACTIVATIONS = 20
+SHOWN_VERSIONS = 20
+PLOTTED = 200
+SHOWN_ACTIVATIONS = 8
+MOST_ACTIVATIONS = 500
+NO_VERSIONS = "There are no versions yet. Upload the first one."
 
 
 class DescriptionForm(PageForm):
@@ -78,7 +84,7 @@ class ModelPages(ScopedPages):
     add = Scope.WRITE
     add_title = "Make a model"
     nav = Nav("Registry", "deployed_code", 10, "Models")
-    list_display = ("name", "task", "serves", "versions", "changed")
+    list_display: tuple[str, ...] = ("name", "task", "serves", "best", "versions", "size", "changed")
     changed = moment_column("Changed", "updated_at")
     list_filter = (("task", KnownValues),)
     search_fields = ("name", "description")
@@ -94,40 +100,71 @@ class ModelPages(ScopedPages):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RegisteredModel]:
-        return RegisteredModel.objects.with_standing()
+        found = RegisteredModel.objects.with_standing()
+        return found.prefetch_related(Prefetch("deployment__activation__version", _only_sizes()))
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The list, its rows with what one query finds for all of them."""
+        changelist = super().get_changelist_instance(request)
+        self.complete(list(changelist.result_list))
+        return changelist
+
+    def complete(self, models: list[RegisteredModel]) -> None:
+        """Give the models of a page of the list what their columns show."""
+        best = best_metrics([model.pk for model in models])
+        for model in models:
+            model.best_metric = best.get(model.pk)  # type: ignore[attr-defined]
 
     @column("Serves", tones={"yes": "success"})
     def serves(self, model: RegisteredModel) -> tuple[str, str]:
         number = _serving_number(model)
         return ("yes", f"v{number}") if number else ("nothing", "Nothing")
 
+    @column("Best")
+    def best(self, model: RegisteredModel) -> str:
+        best: Best | None = getattr(model, "best_metric", None)
+        return f"{best.metric} {number(best.value, 4)}" if best else ""
+
+    @column("Size")
+    def size(self, model: RegisteredModel) -> str:
+        serving = _serving_version(model)
+        return size(serving.bundle.size_bytes) if serving else ""
+
     @column("Versions", ordering="version_count")
     def versions(self, model: RegisteredModel) -> int:
         return int(getattr(model, "version_count", 0))
 
     def parts(self, request: HttpRequest, obj: RegisteredModel) -> list[Part]:
-        activations = list(Activation.objects.filter(model=obj).select_related("version")[:SHOWN_ACTIVATIONS])
-        facts = {
-            "Name": obj.name,
-            "Task": obj.task,
-            "Tags": ", ".join(f"{name}: {text}" for name, text in obj.tags.items()),
-            "Made": when(obj.created_at),
-        }
-        versions = list(ModelVersion.objects.with_standing().filter(model=obj).order_by("-number")[:SHOWN_VERSIONS])
-        table = versions_table(versions, "There are no versions yet. Upload the first one.", is_of_one_model=True)
+        activations = list(Activation.objects.filter(model=obj).select_related("version")[: SHOWN_ACTIVATIONS + 1])
+        is_whole = "history" in request.GET or len(activations) <= SHOWN_ACTIVATIONS
+        if "history" in request.GET:
+            activations = list(Activation.objects.filter(model=obj).select_related("version")[:MOST_ACTIVATIONS])
+        newest = activations[0] if activations else None
+        versions = list(ModelVersion.objects.with_standing().light().filter(model=obj).order_by("-number")[:PLOTTED])
+        table = versions_table(versions[:SHOWN_VERSIONS], NO_VERSIONS, is_of_one_model=True)
         all_versions = f"{page_url(ModelVersion, 'changelist')}?{urlencode({'model__id__exact': str(obj.pk)})}"
+        history = activations if is_whole else activations[:SHOWN_ACTIVATIONS]
         return [
-            Part("Model", Facts(facts)),
+            Part("Model", Facts(self.facts(obj))),
+            serving_part(obj, newest),
             Part("Model card", Card(obj.description, "Edit the model to describe what it is for, in Markdown.")),
-            _aliases_part(obj),
-            serving_part(obj, activations[0] if activations else None),
             metrics_over_versions_part(versions),
-            Part("Versions", table, (all_versions, "All versions"), is_wide=True),
-            activations_part(activations),
+            activations_part(history, None if is_whole else ("?history", "The whole history")),
+            _aliases_part(obj),
+            Part("Versions", table, (all_versions, f"All {self.versions(obj)} versions"), is_wide=True),
         ]
 
+    def facts(self, model: RegisteredModel) -> dict[str, Any]:
+        """What is known of a model."""
+        return {
+            "Name": model.name,
+            "Task": model.task,
+            "Tags": tags(model.tags),
+            "Made": when(model.created_at),
+        }
+
     def applies(self, action: str, obj: RegisteredModel) -> bool:
-        return action != "deactivate" or _serving_number(obj) is not None
+        return action not in ("deactivate", "rollback") or _has_served(obj)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         self.require_add(request)
@@ -179,9 +216,9 @@ class ModelPages(ScopedPages):
 
         numbers = list(model.versions.ready().order_by("-number").values_list("number", flat=True))
         form = answers(DeploymentForm, request, numbers=numbers, initial=initial_of(routing))
-        says = ["Each change is one more row in the history. The versions are in memory before requests go to them."]
+        says = ["The versions are in memory before requests go to them. Each change is one more entry in the history."]
         question = Question(f"Where do the requests for {model.name} go?", "Change", says)
-        return self._ask(request, model, question, form, act)
+        return self._ask(request, model, question, form, act, routing_part(routing))
 
     @object_action("Roll back", "undo", Scope.ADMIN, "rollback")
     def rollback(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -191,9 +228,8 @@ class ModelPages(ScopedPages):
             activation = services.rollback(model=model, actor=self.caller(request).name, **said)
             return f"v{activation.version_number} of {model.name} serves again."
 
-        says = ["The version that served before the present one serves again, at once. Nothing is deleted."]
-        question = Question(f"Roll {model.name} back?", "Roll back", says)
-        return self._ask(request, model, question, answers(ReasonForm, request), act)
+        question, compared = _rollback_question(model)
+        return self._ask(request, model, question, answers(ReasonForm, request), act, compared)
 
     @object_action("Deactivate", "stop_circle", Scope.ADMIN, "deactivate")
     def deactivate(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -237,16 +273,54 @@ class ModelPages(ScopedPages):
 
         says = [
             f"Its {self.versions(model)} versions, its aliases and the history of what served go with it, for good.",
-            "A model that serves, or that an open job uses, is not deleted.",
+            "A model that an open job uses is not deleted.",
         ]
-        question = Question(f"Delete the model {model.name}?", "Delete", says, is_final=True)
+        serving = _serving_number(model)
+        hindered = [f"v{serving} serves: deactivate the model first."] if serving else []
+        question = Question(f"Delete the model {model.name}?", "Delete", says, is_final=True, hindered=hindered)
         form = answers(PageForm, request)
         return self.ask(request, question, form, act, about=model, back=self.url("changelist"))
 
     def _ask(
-        self, request: HttpRequest, model: RegisteredModel, question: Question, form: Any, act: Any
+        self,
+        request: HttpRequest,
+        model: RegisteredModel,
+        question: Question,
+        form: Any,
+        act: Any,
+        beside: Part | None = None,
     ) -> HttpResponse:
-        return self.ask(request, question, form, act, about=model, back=self.url("change", model.pk))
+        back, parts = self.url("change", model.pk), [beside] if beside else []
+        return self.ask(request, question, form, act, about=model, back=back, parts=parts)
+
+
+def _only_sizes() -> QuerySet[ModelVersion]:
+    return ModelVersion.objects.select_related("bundle").only("model_id", "number", "bundle__size_bytes")
+
+
+def _serving_version(model: RegisteredModel) -> ModelVersion | None:
+    try:
+        return model.deployment.version
+    except Deployment.DoesNotExist:
+        return None
+
+
+def _has_served(model: RegisteredModel) -> bool:
+    return hasattr(model, "deployment")
+
+
+def _rollback_question(model: RegisteredModel) -> tuple[Question, Part | None]:
+    """What a rollback would bring back, and how that compares."""
+    title = f"Roll {model.name} back?"
+    try:
+        before = services.served_before(model, deployments.state_of(model)[1])
+    except Conflict as error:
+        return Question(title, "Roll back", hindered=[error.message]), None
+    version = model.versions.select_related("model", "bundle").filter(number=before.version).first()
+    says = [f"v{before.version}, which served before, serves again. Nothing is deleted."]
+    if len(before.split) > 1:
+        says = ["The split that served before serves again. Nothing is deleted."]
+    return Question(title, "Roll back", says), comparison_part(version, serving_version(version)) if version else None
 
 
 def _serving_number(model: RegisteredModel) -> int | None:

@@ -4,13 +4,32 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from models_registry.execution import STAGES
 from models_registry.history import routing_of
 from models_registry.models import Activation, ModelVersion, RegisteredModel, VersionState
 from models_registry.routing import Routing
 from tenants.site.pages import page_url
-from tenants.site.parts import Facts, Part, Table, Tone, bar, code, label, link, number, numbers, size, when
+from tenants.site.parts import (
+    Event,
+    Facts,
+    Part,
+    Step,
+    Steps,
+    Table,
+    Timeline,
+    Tone,
+    code,
+    label,
+    link,
+    number,
+    numbers,
+    size,
+    when,
+)
 from tenants.site.plots import lines
 
 STATE_TONES: dict[str, Tone] = {
@@ -20,6 +39,7 @@ STATE_TONES: dict[str, Tone] = {
     VersionState.REJECTED.value: "danger",
 }
 MOST_ROWS = 100
+FILES_SHOWN = 8
 MOST_LINES = 4
 HASH_CHARS = 12
 
@@ -57,19 +77,26 @@ def serving_part(model: RegisteredModel, newest: Activation | None) -> Part:
     return Part("What serves", Facts(facts))
 
 
-def activations_part(activations: Iterable[Activation]) -> Part:
+def activations_part(activations: Iterable[Activation], of_all: tuple[str, str] | None = None) -> Part:
     """The history of what served, the newest first."""
-    rows = [
-        (
-            when(one.created_at),
-            label(_split(routing_of(one)), "success") if one.version_number else label("nothing"),
-            one.actor,
-            one.reason,
-        )
+    events = [
+        Event(one.created_at, _served(one), one.actor, one.reason, "success" if one.version_number else "")
         for one in activations
     ]
     empty = "No version was ever active. Open a ready version and activate it."
-    return Part("What served when", Table(("When", "Served", "By", "Why"), rows, empty), is_wide=True)
+    return Part("What served when", Timeline(events, empty), of_all)
+
+
+def _served(activation: Activation) -> SafeString:
+    routing = routing_of(activation)
+    if not routing.split:
+        return label("nothing served")
+    split = _split(routing)
+    served = version_link(activation.version, split) if activation.version else format_html("{}", split)
+    more = [f"v{routing.shadow.version} in its shadow"] if routing.shadow else []
+    more += ["pinned"] if routing.is_pinned else []
+    more += [f"{routing.lane} lane"] if routing.lane else []
+    return format_html("{}{}", served, f", {', '.join(more)}" if more else "")
 
 
 def metrics_over_versions_part(versions: Iterable[ModelVersion]) -> Part:
@@ -109,9 +136,7 @@ def inspection_part(version: ModelVersion) -> Part:
         facts = Facts({"Why": reason, "Code": version.rejection_code})
         return Part("Inspection", facts, notes=["This version was rejected, so it can never serve."])
     if not version.is_ready:
-        return Part(
-            "Inspection", Facts({"Progress": _progress(version)}), notes=["It is being inspected in a sandbox."]
-        )
+        return Part("Inspection", _stages(version), notes=["It is being inspected in a sandbox; this page follows it."])
     found = version.inspection
     facts = Facts(
         {
@@ -120,13 +145,41 @@ def inspection_part(version: ModelVersion) -> Part:
             "Loads with": _pairs(found.get("libraries")),
             "Memory": size(found.get("memory_bytes")),
             "Loads in": _seconds(found.get("load_seconds")),
-            "Serves as": _compilation(version.compilation),
             "Warnings": _lines(found.get("warnings")),
             "Scanner's advice": _scan(found.get("scan")),
         },
         empty="It was found to be sound; nothing more was noted.",
     )
     return Part("Inspection", facts)
+
+
+def compilation_part(version: ModelVersion) -> Part | None:
+    """Whether a compiled form serves in its place, how equal it is and what it gains; None before inspection."""
+    verdict = version.compilation
+    if not verdict:
+        return None
+    facts: dict[str, Any] = {"Verdict": verdict.get("sentence", "")}
+    if verdict.get("state") == "compiled":
+        facts |= {
+            "Compared on": f"{verdict['rows']:,} sample rows" if verdict.get("rows") else "",
+            "Largest difference": _difference(verdict.get("max_difference")),
+            "One row": _gain(verdict.get("one_row_us"), verdict.get("original_one_row_us")),
+            "Precision": verdict.get("precision"),
+            "Size": size(verdict.get("size_bytes")),
+        }
+    return Part("Compiled form", Facts(facts))
+
+
+def _difference(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return ""
+    return "none: equal in every number" if value == 0 else f"{value:.2g}"
+
+
+def _gain(compiled_us: Any, original_us: Any) -> str:
+    if not all(isinstance(one, int | float) for one in (compiled_us, original_us)):
+        return ""
+    return f"{compiled_us:,.0f} µs instead of {original_us:,.0f}"
 
 
 def metrics_part(version: ModelVersion) -> Part:
@@ -155,20 +208,20 @@ def signature_part(version: ModelVersion) -> Part:
     return Part("Signature", Table(("", "Name", "Type", "Shape", "Missing"), rows, empty), notes=notes)
 
 
-def files_part(version: ModelVersion) -> Part:
-    """The version's files, each to be downloaded."""
-    files = list(version.bundle.files.select_related("blob")[: MOST_ROWS + 1])
+def files_part(version: ModelVersion, browser: str) -> Part:
+    """The version's files, each to be downloaded. browser: the address where they are looked into."""
+    files = list(version.bundle.files.select_related("blob")[: FILES_SHOWN + 1])
     rows = [
         (
-            link(reverse("version-file", args=[version.model.name, version.number, file.path]), file.path),
+            link(f"{browser}?{urlencode({'path': file.path})}", file.path),
             size(file.blob.size_bytes),
             code(file.blob.sha256[:HASH_CHARS]),
+            link(reverse("version-file", args=[version.model.name, version.number, file.path]), "Download"),
         )
-        for file in files[:MOST_ROWS]
+        for file in files[:FILES_SHOWN]
     ]
-    notes = ["There are more files than are shown; download the version for all."] if len(files) > MOST_ROWS else []
-    artifact = reverse("version-artifact", args=[version.model.name, version.number])
-    return Part("Files", Table(("Path", "Size", "SHA-256"), rows), (artifact, "Download all"), notes)
+    more = ["There are more files than are shown here."] if len(files) > FILES_SHOWN else []
+    return Part("Files", Table(("Path", "Size", "SHA-256", ""), rows), (browser, "Browse"), more)
 
 
 def mapping_part(title: str, values: Mapping[str, Any], empty: str) -> Part:
@@ -182,11 +235,19 @@ def _field_row(verb: str, field: Mapping[str, Any]) -> tuple[Any, ...]:
     return verb, field.get("name", ""), code(field.get("dtype", "")), code(f"[{', '.join(sizes)}]"), missing
 
 
-def _progress(version: ModelVersion) -> SafeString:
-    job = version.inspection_job
-    if job is None:
-        return label("waiting", "info")
-    return bar(job.progress_percent, job.progress_stage or job.get_state_display().lower())
+def _stages(version: ModelVersion) -> Steps:
+    """The stages of an inspection: those it has passed, the one it is in, those to come."""
+    job, names = version.inspection_job, list(STAGES)
+    now = -1
+    if job is not None and job.progress_stage:
+        passed = [place for place, percent in enumerate(STAGES.values()) if percent <= job.progress_percent]
+        now = names.index(job.progress_stage) if job.progress_stage in names else max(passed, default=0)
+    waiting = Step("Waiting for a worker", "done" if now >= 0 else "now", "" if now >= 0 else "It begins by itself.")
+    return Steps([waiting, *(_stage(name, place, now) for place, name in enumerate(names))])
+
+
+def _stage(name: str, place: int, now: int) -> Step:
+    return Step(name.capitalize(), "done" if place < now else "now" if place == now else "later")
 
 
 def _split(routing: Routing) -> str:
@@ -194,14 +255,6 @@ def _split(routing: Routing) -> str:
     if len(routing.split) == 1:
         return f"v{routing.split[0].version}"
     return ", ".join(f"v{share.version} {share.percent} %" for share in routing.split)
-
-
-def _compilation(verdict: Mapping[str, Any]) -> str:
-    """Whether the compiled form serves, how it compares and what it gains."""
-    times = [verdict.get(name) for name in ("one_row_us", "original_one_row_us")]
-    if verdict.get("state") != "compiled" or not all(isinstance(time, int | float) for time in times):
-        return str(verdict.get("sentence", ""))
-    return f"{verdict['sentence']} One row took {times[0]:,.0f} µs instead of {times[1]:,.0f}."
 
 
 def _pairs(values: Any) -> str:

@@ -9,14 +9,17 @@ from django.urls import reverse
 
 from models_registry import services
 from models_registry.admin import parts
+from models_registry.admin.comparison import comparison_part, in_sentences, serving_version
+from models_registry.admin.files import browser_parts
 from models_registry.admin.upload import UploadForm
 from models_registry.metadata import parse_metadata
-from models_registry.models import Deployment, ModelVersion, RegisteredModel
+from models_registry.models import ModelVersion, RegisteredModel
+from models_registry.usage import dependents_of
 from tenants.models import Scope
 from tenants.site.filters import KnownValues
 from tenants.site.forms import JsonField, LongTextField, PageForm, ReasonForm
 from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
-from tenants.site.parts import Facts, Part, label, link, numbers, size, when
+from tenants.site.parts import Facts, Part, label, link, numbers, size, tags, when
 from tenants.site.sites import Nav, tenant_site
 
 LOOK_AGAIN_S = 2
@@ -42,7 +45,7 @@ class VersionPages(ScopedPages):
     list_filter = ("state", ("format", KnownValues), ("model", admin.RelatedOnlyFieldListFilter))
     search_fields = ("model__name", "description", "created_by")
     actions_row = ("activate", "download", "remove")
-    actions_detail: tuple[str, ...] = ("activate", "download", "edit", "remove")
+    actions_detail: tuple[str, ...] = ("activate", "download", "files", "edit", "remove")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelVersion]:
         return ModelVersion.objects.with_standing().light()
@@ -68,12 +71,14 @@ class VersionPages(ScopedPages):
         return size(version.bundle.size_bytes)
 
     def parts(self, request: HttpRequest, obj: ModelVersion) -> list[Part]:
+        compiled = parts.compilation_part(obj)
         return [
             Part("Version", _facts(obj)),
             parts.inspection_part(obj),
-            parts.metrics_part(obj),
-            parts.files_part(obj),
+            *([compiled] if compiled else []),
             parts.signature_part(obj),
+            parts.metrics_part(obj),
+            parts.files_part(obj, self.url("files", obj.pk)),
             parts.mapping_part("Parameters", obj.params, "No parameters were given."),
         ]
 
@@ -108,8 +113,16 @@ class VersionPages(ScopedPages):
             services.activate(version=version, actor=self.caller(request).name, **said)
             return f"{version} serves now."
 
-        question = Question(f"Activate {version}?", "Activate", _compared(version))
-        return self._ask(request, version, question, answers(ReasonForm, request), act)
+        serving = serving_version(version)
+        compared = comparison_part(version, serving)
+        question = Question(f"Activate {version}?", "Activate", in_sentences(version, serving))
+        return self._ask(request, version, question, answers(ReasonForm, request), act, compared)
+
+    @object_action("Files", "folder_open", Scope.READ, "files")
+    def files(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        version: ModelVersion = self.found(request, object_id)
+        shown = browser_parts(version, request.GET.get("path", ""), self.url("files", version.pk))
+        return self.page(request, "admin/detail.html", f"Files of {version}", about=version, parts=shown)
 
     @object_action("Download", "download", Scope.READ, "download")
     def download(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -139,18 +152,23 @@ class VersionPages(ScopedPages):
             services.delete_version(version=version, actor=self.caller(request).name)
             return f"{named} was deleted."
 
-        says = [
-            "Its files go with it, unless another version has the same ones. Its number is not used again.",
-            "A version that serves, has an alias or is used by an open job is not deleted.",
-        ]
-        question = Question(f"Delete {version}?", "Delete", says, is_final=True)
+        says = ["Its files go with it, unless another version has the same ones. Its number is not used again."]
+        hindered = dependents_of(version)
+        question = Question(f"Delete {version}?", "Delete", says, is_final=True, hindered=hindered)
         form = answers(PageForm, request)
         return self.ask(request, question, form, act, about=version, back=self.url("changelist"))
 
     def _ask(
-        self, request: HttpRequest, version: ModelVersion, question: Question, form: Any, act: Any
+        self,
+        request: HttpRequest,
+        version: ModelVersion,
+        question: Question,
+        form: Any,
+        act: Any,
+        compared: Part | None = None,
     ) -> HttpResponse:
-        return self.ask(request, question, form, act, about=version, back=self.url("change", version.pk))
+        back, beside = self.url("change", version.pk), [compared] if compared else []
+        return self.ask(request, question, form, act, about=version, back=back, parts=beside)
 
 
 def _facts(version: ModelVersion) -> Facts:
@@ -165,22 +183,9 @@ def _facts(version: ModelVersion) -> Facts:
             "Size": size(version.bundle.size_bytes),
             "Aliases": ", ".join(alias.name for alias in version.aliases.all()),
             "Description": version.description,
-            "Tags": ", ".join(f"{name}: {text}" for name, text in version.tags.items()),
+            "Tags": tags(version.tags),
             "From run": version.source_run,
             "Uploaded": when(version.created_at),
             "By": version.created_by,
         }
     )
-
-
-def _compared(version: ModelVersion) -> list[str]:
-    """What activating the version would change, in sentences."""
-    deployment = Deployment.objects.select_related("activation__version").filter(model=version.model_id).first()
-    serving = deployment.version if deployment else None
-    if serving is None:
-        return [f"Nothing serves for {version.model.name} now. Its predictions come from this version from then on."]
-    ours, theirs = (numbers(one.metrics) or "no metrics" for one in (version, serving))
-    return [
-        f"v{serving.number} serves now ({theirs}). Predictions come from v{version.number} ({ours}) from then on.",
-        f"A rollback brings v{serving.number} back.",
-    ]

@@ -28,6 +28,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "models_registry/modelversion/": ROLES,
     "models_registry/modelversion/{version}/change/": ROLES,
     "models_registry/modelversion/{version}/download/": ROLES,
+    "models_registry/modelversion/{version}/files/": ROLES,
     "models_registry/modelversion/add/": (SCIENTIST, ADMIN),
     "models_registry/modelversion/{version}/edit/": (SCIENTIST, ADMIN),
     "models_registry/modelversion/{version}/activate/": (ADMIN,),
@@ -41,6 +42,10 @@ PAGES: dict[str, tuple[str, ...]] = {
     "tenants/apitoken/": (ADMIN,),
     "tenants/apitoken/add/": (ADMIN,),
     "journal/auditevent/": (ADMIN,),
+    "journal/auditevent/export/": (ADMIN,),
+    "usage/": ROLES,
+    "settings/": (ADMIN,),
+    "models_registry/registeredmodel/{model}/deployment/": (ADMIN,),
     # What Django's admin would do by itself is shut to everybody.
     "models_registry/modelversion/{version}/delete/": (),
     "models_registry/modelversion/{version}/history/": (),
