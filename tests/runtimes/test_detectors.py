@@ -219,7 +219,7 @@ def fit_pages(client: HostClient, data: bytes, **options: Any) -> tuple[FitRepor
 
 
 SHAPES = ("block", "frame")
-QUICK = {"epochs": 20, "width": 8, "longest_side": 128, "batch_size": 8, "most_seconds": 20, "learning_rate": 0.01}
+QUICK = {"epochs": 12, "width": 8, "longest_side": 128, "batch_size": 8, "most_seconds": 20, "learning_rate": 0.01}
 
 
 def shapes(count: int, seed: int) -> list[tuple[np.ndarray, list[Detection]]]:
