@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from django.http import StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.http import content_disposition_header
 
 from models_registry.blobs import open_file
@@ -21,10 +21,25 @@ LOCAL_HEADER_BYTES, DESCRIPTOR_BYTES, CENTRAL_HEADER_BYTES = 30 + 20, 24, 46
 END_BYTES, ZIP64_END_BYTES = 22, 56 + 20
 
 
-def send_file(file: BundleFile) -> StreamingHttpResponse:
+def send_file(file: BundleFile, content_type: str = "application/octet-stream") -> StreamingHttpResponse:
     """An answer with one file of a bundle, under its own name."""
     name = file.path.rpartition("/")[2]
-    return _attachment(_read(file), file.blob.size_bytes, name, "application/octet-stream", file.blob.sha256)
+    return _attachment(_read(file), file.blob.size_bytes, name, content_type, file.blob.sha256)
+
+
+def show_file(file: BundleFile, content_type: str) -> StreamingHttpResponse:
+    """The same for a file that this platform has made, which browsers show as what it is and as nothing else."""
+    response = send_file(file, content_type)
+    response["Content-Disposition"] = "inline"
+    return response
+
+
+def show_png(png: bytes) -> HttpResponse:
+    """An answer with an image that this platform has made."""
+    response = HttpResponse(png, content_type="image/png")
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    return response
 
 
 def send_artifact(version: ModelVersion) -> StreamingHttpResponse:
@@ -32,8 +47,12 @@ def send_artifact(version: ModelVersion) -> StreamingHttpResponse:
     files = list(version.bundle.files.select_related("blob"))
     if len(files) == 1:
         return send_file(files[0])
-    name = f"{version.model.name}-v{version.number}.zip"
-    return _attachment(_zip(files), zip_bytes(files), name, "application/zip", version.bundle.digest)
+    return send_files(files, f"{version.model.name}-v{version.number}.zip", version.bundle.digest)
+
+
+def send_files(files: list[BundleFile], name: str, digest: str) -> StreamingHttpResponse:
+    """An answer with a zip of these files, each under its path. digest: says which answer this is."""
+    return _attachment(_zip(files), zip_bytes(files), name, "application/zip", digest)
 
 
 def zip_bytes(files: list[BundleFile]) -> int:

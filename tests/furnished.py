@@ -42,6 +42,8 @@ def furnish(tenant: Any) -> dict[str, Any]:
         "group_id": "0" * 32,
         "prediction_id": str(_prediction(tenant, version).pk),
         "batch_id": str(_batch(tenant, version).pk),
+        "document_id": str(_document(tenant, version).pk),
+        "place": 0,
         "member_id": Membership.objects.get(tenant=tenant).pk,
         "token_id": str(ApiToken.objects.get(tenant=tenant).pk),
     }
@@ -120,3 +122,48 @@ def _batch(tenant: Any, version: Any) -> Any:
         format="csv",
         file_name="customers.csv",
     )
+
+
+def _document(tenant: Any, version: Any) -> Any:
+    """A document that was read, with one page and one thing on it."""
+    import numpy as np
+
+    from documents.coco import RESULT_PATH, write_coco
+    from documents.models import Document, DocumentPage
+    from documents.page_files import PageRead, store_page
+    from models_registry.blobs import IncomingFile, store_bundle
+    from runtimes.detection import Detection
+    from runtimes.page_work import PageImage, png_of
+    from tenants.models import Job, JobState
+
+    rgb = np.full((60, 40, 3), 200, np.uint8)
+    read = PageRead(PageImage(rgb, png_of(rgb), 30.0, 45.0), [Detection("title", 0.9, (4.0, 4.0, 30.0, 12.0))])
+    document = Document.objects.create(
+        job=Job.objects.create(tenant=tenant, kind="documents.read", object_id="tests", state=JobState.SUCCEEDED),
+        title="Report",
+        version=version,
+        model_name="churn",
+        version_number=version.number,
+        source=version.bundle,
+        source_path="model.pkl",
+        file_name="report.png",
+        media_type="image/png",
+        dpi=150,
+        min_score=0.5,
+        page_total=1,
+        page_count=1,
+    )
+    DocumentPage.objects.create(
+        document=document,
+        number=1,
+        state=JobState.SUCCEEDED,
+        width_pt=30,
+        height_pt=45,
+        detection_count=1,
+        bundle=store_page(1, read),
+    )
+    out = io.BytesIO()
+    write_coco(document, ["title"], out)
+    document.result = store_bundle([IncomingFile(RESULT_PATH, io.BytesIO(out.getvalue()))])
+    document.save()
+    return document

@@ -6,6 +6,7 @@ from tests.test_openapi import cached_document_of
 
 VERSION = "models/{name}/versions/{number}"
 DATASET = "datasets/{name}/versions/{digest}"
+PAGE = "documents/{document_id}/pages/{number}"
 TENANT_PATHS = {
     "whoami": "get",
     "members": "get post",
@@ -40,6 +41,15 @@ TENANT_PATHS = {
     "batch-jobs/{batch_id}": "get",
     "batch-jobs/{batch_id}/cancel": "post",
     "batch-jobs/{batch_id}/result": "get",
+    "documents": "get post",
+    "documents/{document_id}": "get delete",
+    "documents/{document_id}/cancel": "post",
+    "documents/{document_id}/retry": "post",
+    "documents/{document_id}/result": "get",
+    PAGE: "get",
+    f"{PAGE}/image": "get",
+    f"{PAGE}/overlay": "get",
+    f"{PAGE}/crops/{{place}}": "get",
     "datasets": "get post",
     "datasets/{name}": "get delete",
     "datasets/{name}/versions": "get",
@@ -84,6 +94,9 @@ FILTERS = {
     "predictions/{prediction_id}": "wait",
     "batch-jobs": "state model",
     "batch-jobs/{batch_id}": "wait",
+    "documents": "state model title",
+    "documents/{document_id}": "wait",
+    "documents/{document_id}/result": "format",
     "runs": "state experiment model trainer dataset digest created_by purpose parent order_by",
     "searches/{run_id}": "wait",
     DATASET: "wait",
@@ -93,7 +106,7 @@ FILTERS = {
     "runs/compare": "ids",
     f"{DATASET}/preview": "rows",
 }
-UPLOADS = ("runs/custom", "runs/external/{external_id}/artifacts", "models/{name}/versions", "datasets")
+UPLOADS = ("documents", "runs/custom", "runs/external/{external_id}/artifacts", "models/{name}/versions", "datasets")
 
 
 @pytest.mark.parametrize(("surface", "promised"), [("tenant", TENANT_PATHS), ("operator", OPERATOR_PATHS)])
@@ -120,6 +133,8 @@ def test_long_work_answers_202() -> None:
     accepting = {path for path, methods in paths.items() if "202" in methods.get("post", {}).get("responses", {})}
     assert accepting == {
         "/api/v1/batch-jobs",
+        "/api/v1/documents",
+        "/api/v1/documents/{document_id}/retry",
         "/api/v1/runs",
         "/api/v1/runs/custom",
         "/api/v1/searches",

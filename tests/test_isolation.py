@@ -56,6 +56,15 @@ SCOPES: dict[str, dict[str, str]] = {
     "api/v1/batch-jobs/<uuid:batch_id>": {"GET": READ},
     "api/v1/batch-jobs/<uuid:batch_id>/cancel": {"POST": WRITE},
     "api/v1/batch-jobs/<uuid:batch_id>/result": {"GET": READ},
+    "api/v1/documents": {"GET": READ, "POST": WRITE},
+    "api/v1/documents/<uuid:document_id>": {"GET": READ, "DELETE": WRITE},
+    "api/v1/documents/<uuid:document_id>/cancel": {"POST": WRITE},
+    "api/v1/documents/<uuid:document_id>/retry": {"POST": WRITE},
+    "api/v1/documents/<uuid:document_id>/result": {"GET": READ},
+    "api/v1/documents/<uuid:document_id>/pages/<int:number>": {"GET": READ},
+    "api/v1/documents/<uuid:document_id>/pages/<int:number>/image": {"GET": READ},
+    "api/v1/documents/<uuid:document_id>/pages/<int:number>/overlay": {"GET": READ},
+    "api/v1/documents/<uuid:document_id>/pages/<int:number>/crops/<int:place>": {"GET": READ},
     "api/v1/models/<str:name>/shadow": {"GET": READ},
     "v2": {"GET": ANY},
     "v2/health/live": {"GET": ANY},
@@ -146,6 +155,8 @@ OTHERS: dict[str, Callable[[Tenant], object]] = {
     "group_id": lambda other: uuid.uuid4(),
     "prediction_id": lambda other: uuid.uuid4(),
     "batch_id": lambda other: _other_batch(other),
+    "document_id": lambda other: _other_document(other),
+    "place": lambda other: 0,
     "uidb64": lambda other: "MQ",
     "token": lambda other: "abc-def",
 }
@@ -410,6 +421,21 @@ def _other_batch(other: Tenant) -> uuid.UUID:
         return BatchJob.objects.create(
             id=job.pk, job=job, model_name="theirs", version_number=1, table=bundle, format="csv"
         ).pk
+
+
+def _other_document(other: Tenant) -> uuid.UUID:
+    from documents.models import Document, DocumentPage
+    from models_registry.models import Bundle
+    from tenants.models import Job
+
+    with tenant_scope(other):
+        bundle = Bundle.objects.create(digest=uuid.uuid4().hex, size_bytes=0)
+        job = Job.objects.create(tenant=other, kind="documents.read", object_id="tests")
+        document = Document.objects.create(
+            job=job, title="theirs", model_name="theirs", version_number=1, source=bundle, dpi=150, min_score=0.5
+        )
+        DocumentPage.objects.create(document=document, number=1, width_pt=1, height_pt=1)
+        return document.pk
 
 
 def _other_run(other: Tenant) -> uuid.UUID:

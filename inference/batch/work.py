@@ -28,6 +28,7 @@ from runtimes.tabulation import Answered, Chunk, tabulate
 from tenants.models import Job, JobLost, JobState, TenantState
 
 KIND = "inference.batch"
+LONG_WORK = (KIND, "documents.read", "documents.help")  # what takes turns on worker-batch, in whichever app
 ATTEMPTS = 20  # each goes on from where the one before came to
 ALL, AGAIN_SOON = "all", timedelta(seconds=2)
 LOOK_EVERY_S = 1.0
@@ -118,7 +119,7 @@ class _Turn:
         if now < self._turn_until:
             return False
         self._turn_until = now + LOOK_EVERY_S
-        return _do_others_wait()
+        return do_others_wait()
 
     def _nobody_wants_it(self) -> bool:
         """Whether the job was cancelled or taken; asked often, looked up once a second."""
@@ -155,11 +156,11 @@ def result_name(batch: BatchJob) -> str:
     return f"{PurePath(batch.file_name).stem[:200] or 'table'}-predicted.{batch.format}"
 
 
-def _do_others_wait() -> bool:
-    """Whether another tenant, none of whose batches goes on now, has one that waits."""
+def do_others_wait() -> bool:
+    """Whether another tenant, none of whose long work on this queue goes on now, has some that waits."""
     now = timezone.now()
-    going_on = Job.objects.filter(kind=KIND, state=JobState.RUNNING, lease_until__gt=now).values("tenant")
-    waiting = Job.objects.claimable(now).filter(kind=KIND, tenant__state=TenantState.ACTIVE)
+    going_on = Job.objects.filter(kind__in=LONG_WORK, state=JobState.RUNNING, lease_until__gt=now).values("tenant")
+    waiting = Job.objects.claimable(now).filter(kind__in=LONG_WORK, tenant__state=TenantState.ACTIVE)
     return waiting.exclude(tenant__in=going_on).exists()
 
 

@@ -44,6 +44,7 @@ app.conf.update(
         "inference.sweep": {"queue": "default"},  # of no hurry, unlike what somebody waits for
         "inference.predict": {"queue": "batch"},
         "inference.batch": {"queue": "batch"},
+        "documents.*": {"queue": "batch"},
         "inference.*": {"queue": INFERENCE},
         "training.decide_activation": {"queue": "default"},  # takes no time, and must not wait behind fits that do
         "training.search": {"queue": "default"},  # asks for trials and waits for none
@@ -63,7 +64,7 @@ app.conf.update(
         "sweep-predictions": {"task": "inference.sweep", "schedule": crontab(hour="3", minute="17")},
     },
 )
-app.autodiscover_tasks(["tenants", "models_registry", "training", "inference"])
+app.autodiscover_tasks(["tenants", "models_registry", "training", "inference", "documents"])
 
 
 @celeryd_after_setup.connect

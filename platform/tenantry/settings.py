@@ -49,6 +49,7 @@ TENANT_APPS = [
     "models_registry",
     "training",
     "inference",
+    "documents",
 ]
 INSTALLED_APPS = SHARED_APPS + [app for app in TENANT_APPS if app not in SHARED_APPS]
 TENANT_MODEL = "tenants.Tenant"
@@ -146,6 +147,9 @@ DATA_UPLOAD_MAX_NUMBER_FILES = 501  # a version's 500 and its metadata
 BLOB_CACHE_ROOT = env.str("BLOB_CACHE_ROOT", default="") or str(VAR / "cache")
 BLOB_CACHE_BYTES = environment.positive("BLOB_CACHE_BYTES", 20 << 30)
 DATASET_MAX_BYTES = environment.positive("DATASET_MAX_BYTES", 1 << 30)
+DOCUMENT_MAX_BYTES = environment.positive("DOCUMENT_MAX_BYTES", 256 << 20)
+DOCUMENT_MAX_PAGES = environment.positive("DOCUMENT_MAX_PAGES", 2000)
+DOCUMENT_MAX_DPI = environment.positive("DOCUMENT_MAX_DPI", 300)
 
 # --- models in memory -----------------------------------------------------------------------------------------------
 MODELS_SOCKET = env.str("TENANTRY_MODELS_SOCKET", default="")
@@ -177,6 +181,8 @@ TENANT_REQUESTS_IN_FLIGHT = environment.positive("TENANT_REQUESTS_IN_FLIGHT", ma
 INFERENCE_THREADS = environment.positive("INFERENCE_THREADS", 8)
 INFERENCE_QUEUES = environment.positive("INFERENCE_QUEUES", 4)
 BATCH_THREADS = environment.positive("BATCH_THREADS", 4)
+DOCUMENT_WORKERS = environment.positive("DOCUMENT_WORKERS", 4)
+DOCUMENT_SECONDS = environment.positive("DOCUMENT_SECONDS", 4 * 3600)
 DATASET_TABLES = "training.services.stored_table"  # whom batch jobs ask for a dataset's table
 
 # --- work that goes on after the answer -----------------------------------------------------------------------------

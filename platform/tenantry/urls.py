@@ -10,6 +10,7 @@ from django.http import HttpResponse
 from django.urls import URLPattern, URLResolver, include, path
 
 from common import error_pages
+from documents import api as documents_api
 from inference import api as inference_api
 from inference import mlflow_scoring, shadow_api
 from inference.batch import api as batch_api
@@ -46,6 +47,7 @@ tenant_urlpatterns: Urls = [
     path("api/v1/", include(batch_api.api_urlpatterns)),
     path("api/v1/", include(shadow_api.api_urlpatterns)),
     path("api/v1/", include(training_api.api_urlpatterns)),
+    path("api/v1/", include(documents_api.api_urlpatterns)),
     path("api/v1/schema", SchemaView.as_view(), name="schema"),
     path("", include(open_inference.urlpatterns)),
     path("", include(mlflow_scoring.urlpatterns)),

@@ -27,6 +27,7 @@ TENANT_LISTS = (
     "models_registry/modelversion",
     "training/run",
     "training/dataset",
+    "documents/document",
     "tenants/membership",
     "tenants/apitoken",
     "journal/auditevent",

@@ -24,6 +24,7 @@ BAD = {
     "UPLOAD_TEMP_DIR": ["/dev/null/folder"],
     "BLOB_CACHE_BYTES": ["20G", "0"],
     "DATASET_MAX_BYTES": ["1G", "0"],
+    "DOCUMENT_MAX_PAGES": ["all"],
     "STATIC_STORAGE": ["ftp", "s3"],  # s3 without a bucket
     "TENANT_STORAGE": ["tape", "s3", "custom"],  # custom without a backend
     "AWS_S3_ENDPOINT_URL": ["s3.example.com"],

@@ -1,0 +1,1 @@
+"""Documents: PDFs and images, read page by page by a detection model."""
