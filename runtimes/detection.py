@@ -91,7 +91,9 @@ def detections_of(
     return found
 
 
-def _checked(outputs: Mapping[str, np.ndarray], classes: int) -> tuple[np.ndarray, ...]:
+def _checked(
+    outputs: Mapping[str, np.ndarray], classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     try:
         boxes, scores, labels = outputs[BOXES][0], outputs[SCORES][0], outputs[LABELS][0]
     except (KeyError, IndexError) as error:
