@@ -148,8 +148,9 @@ def test_another_model_reads_no_pages_and_of_several_one_is_named(acme, client, 
     answer = asked()
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "several_detection_models")
     assert asked(model="others").status_code == 202
-    other.task = "classification"
-    other.save()
+    with tenant_scope(acme):
+        other.task = "classification"
+        other.save()
     answer = asked(model="others")
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "not_a_detection_model")
     assert asked().json()["model"] == "pages"
