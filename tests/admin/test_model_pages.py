@@ -19,6 +19,7 @@ from tests.clients import TenantClient
 
 VERSIONS, MODELS = "admin/models_registry/modelversion", "admin/models_registry/registeredmodel"
 MOST_QUERIES = 16
+MOST_QUERIES_AT_HOME = 20  # to which every app has something to say
 EVIL = "<script>alert(1)</script>"
 
 
@@ -243,6 +244,7 @@ def test_a_thousand_versions_take_few_queries(admin: TenantClient, thousand: Reg
     ):
         with CaptureQueriesContext(connection) as queries:
             page = text_of(admin, path)
-        assert len(queries) <= MOST_QUERIES, (path, len(queries))
+        most = MOST_QUERIES_AT_HOME if path in ("admin/", "admin/usage/") else MOST_QUERIES
+        assert len(queries) <= most, (path, len(queries))
         assert len(page) < 500_000, (path, len(page))
     assert "auc 1" in text_of(admin, f"{MODELS}/")

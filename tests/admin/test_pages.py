@@ -20,6 +20,7 @@ from training.models import Dataset, Run, RunKind
 
 ROWS = 60
 MOST_QUERIES = 16
+MOST_QUERIES_AT_HOME = 20  # to which every app has something to say
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 TENANT_LISTS = (
@@ -93,7 +94,7 @@ def test_homes_and_a_models_page_take_few_queries(crowded: Tenant, logged_in: An
     model = RegisteredModel.objects.all()[0]
     tenants = queries_of(logged_in(crowded, "admin"), ("", f"models_registry/registeredmodel/{model.pk}/change/"))
     operators = queries_of(logged_in(), ("", f"tenants/tenant/{crowded.pk}/change/"))
-    assert max(*tenants.values(), *operators.values()) <= MOST_QUERIES, (tenants, operators)
+    assert max(*tenants.values(), *operators.values()) <= MOST_QUERIES_AT_HOME, (tenants, operators)
 
 
 @pytest.fixture
