@@ -11,6 +11,7 @@ from common.http import status_of
 from inference import predictions, shadow
 from inference.costs import costs
 from inference.counting import OK, Series, counts
+from inference.courtesy import courtesy
 from inference.decoding import Decoded, decode
 from inference.queued.outbox import Destination, outbox
 from inference.queued.queues import queue_of
@@ -56,16 +57,17 @@ def _predict_uncounted(route: Route, decoded: Decoded, *, probabilities: bool, d
 
 
 def _predict(route: Route, decoded: Decoded, *, probabilities: bool, deadline: float) -> Prediction:
-    lane, started, status = lane_of(route, decoded), time.monotonic(), BROKEN
+    lane, started, status, whose = lane_of(route, decoded), time.monotonic(), BROKEN, current_tenant().schema_name
     ask = _queued if lane == QUEUE else _direct
     try:
-        prediction = ask(route, decoded, probabilities=probabilities, deadline=deadline)
+        with courtesy().turn(whose):
+            prediction = ask(route, decoded, probabilities=probabilities, deadline=deadline)
         status = OK
     except PlatformError as error:
         status = status_of(error)
         raise
     finally:
-        series = Series(current_tenant().schema_name, route.model_name, lane, status)
+        series = Series(whose, route.model_name, lane, status)
         counts.note(series, decoded.row_count, time.monotonic() - started)
     return prediction
 
