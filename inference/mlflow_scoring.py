@@ -15,7 +15,7 @@ from django.urls import path
 from common.errors import Invalid, Malformed, TooLarge, UnsupportedMedia
 from inference import bodies, lanes
 from inference.decoding import FORMS, decode, mismatch
-from inference.predictions import deadline_of
+from inference.predictions import checked_size, deadline_of
 from inference.protocols import answering, content_of
 from inference.routing import route
 from runtimes.signature import STRING, Field, Signature
@@ -49,6 +49,7 @@ def invocations(request: HttpRequest, name: str) -> HttpResponse:
     prediction = lanes.predict(
         found, decoded, probabilities=False, deadline=deadline_of({}, settings.PREDICTION_DEADLINE_S)
     )
+    checked_size(*prediction.outputs.values())
     outputs = {name: values.tolist() for name, values in prediction.outputs.items()}
     answer = {"predictions": next(iter(outputs.values())) if len(outputs) == 1 else outputs}
     response = HttpResponse(orjson.dumps(answer), content_type=JSON)

@@ -17,6 +17,8 @@ from runtimes import errors as faults
 from runtimes.client import Prediction
 from runtimes.signature import Batch
 
+MOST_VALUES_ANSWERED = 4_000_000  # each is some twenty bytes of JSON
+
 
 def predict(version: Served, model_name: str, body: Mapping[str, Any], deadline: float) -> dict[str, Any]:
     """The answer to a predict body by this version, as JSON values and numpy arrays, over this machine's pool.
@@ -88,9 +90,28 @@ def _left(deadline: float) -> float:
     return left
 
 
+def checked_size(*arrays: np.ndarray) -> None:
+    """Go on only where the arrays are few enough values to be written out one by one.
+
+    Raises:
+        Invalid: they are more.
+    """
+    if (values := sum([array.size for array in arrays])) > MOST_VALUES_ANSWERED:
+        raise Invalid(
+            f"The model answered {values:,} values, and an answer in JSON has at most {MOST_VALUES_ANSWERED:,}; "
+            "send fewer rows at once, or make it a batch job.",
+            code="answer_too_large",
+        )
+
+
 def answer_body(prediction: Prediction, version: Served, model_name: str) -> dict[str, Any]:
-    """The answer to a predict body, as JSON values and numpy arrays."""
+    """The answer to a predict body, as JSON values and numpy arrays.
+
+    Raises:
+        Invalid: it is too large for one.
+    """
     outputs = prediction.outputs
+    checked_size(*outputs.values())
     answer: dict[str, Any] = {
         "id": new_id(),
         "model": model_name,
@@ -98,6 +119,7 @@ def answer_body(prediction: Prediction, version: Served, model_name: str) -> dic
         "predictions": next(iter(outputs.values())) if len(outputs) == 1 else outputs,
     }
     if prediction.probabilities is not None:
+        checked_size(prediction.probabilities)
         answer["probabilities"] = prediction.probabilities
         answer["classes"] = list(version.signature.classes) if version.signature.classes else None
     return answer

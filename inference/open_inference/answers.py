@@ -11,6 +11,7 @@ from django.http import HttpResponse
 from common.errors import NotFound
 from inference.open_inference import datatypes
 from inference.open_inference.requests import InferRequest, Wanted
+from inference.predictions import checked_size
 from runtimes.client import Prediction
 from runtimes.signature import Signature
 
@@ -36,7 +37,7 @@ def render(
     """The answer; accepts: the request's Accept-Encoding.
 
     Raises:
-        NotFound: an output was asked for that the model does not have.
+        NotFound: an output was asked for that the model does not have. Invalid: the answer is too large for JSON.
     """
     outputs = _outputs(request, prediction)
     parts: list[bytes | memoryview] = []
@@ -77,7 +78,9 @@ def _described(
         data = datatypes.to_bytes(array)
         parts.append(data)
         entry["parameters"] = {"binary_data_size": len(data)}
-    elif array.dtype.kind == "O":
+        return entry
+    checked_size(array)
+    if array.dtype.kind == "O":
         entry["data"] = ["" if value is None else str(value) for value in array.ravel().tolist()]
     else:
         entry["data"] = np.ascontiguousarray(array).reshape(-1)

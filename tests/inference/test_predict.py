@@ -2,6 +2,7 @@
 
 import pytest
 
+from inference import predictions
 from models_registry import services
 from models_registry.metadata import parse_metadata
 from tenants.scope import tenant_scope
@@ -26,6 +27,14 @@ def test_the_active_version_answers(client):
     assert (body["model"], body["version"], body["predictions"]) == ("churn", 1, ["yes", "no"])
     assert body["id"]
     assert "probabilities" not in body
+
+
+def test_an_answer_of_too_many_values_is_refused_before_it_is_written(client, monkeypatch):
+    monkeypatch.setattr(predictions, "MOST_VALUES_ANSWERED", len(ROWS))
+    assert client.post_json("api/v1/models/churn/predict", {"instances": ROWS}).status_code == 200
+    for path in ("api/v1/models/churn/predict", "models/churn/invocations"):
+        answer = client.post_json(path, {"instances": [*ROWS, *ROWS]})
+        assert "at most 2" in answer.content.decode(), answer.content
 
 
 def test_the_tenants_lane_is_taken(client, acme):
