@@ -22,7 +22,7 @@ from runtimes.trainers import TRAINERS, Trainer
 from runtimes.trainers.trainer import Fitted
 
 CHUNK_BYTES = 1 << 20
-EXAMPLE_ROWS = 3
+LEAST_EXAMPLE_ROWS, MOST_EXAMPLE_ROWS, MOST_EXAMPLE_CELLS = 3, 20, 2_000
 MAX_CLASSES = 1_000
 FITTING_FROM, FITTING_TO = 10.0, 85.0
 DEFAULT_FRACTION, DEFAULT_FOLDS = 0.2, 5
@@ -210,7 +210,8 @@ def _folds(table: Table, trainer: Trainer, folds: int, seed: int) -> Iterator[Sp
 
 
 def _describe(model: Fitted, features: pd.DataFrame, trainer: Trainer) -> dict[str, Any]:
-    example = features[model.columns].head(EXAMPLE_ROWS)
+    rows = min(MOST_EXAMPLE_ROWS, MOST_EXAMPLE_CELLS // max(len(model.columns), 1))
+    example = features[model.columns].head(max(LEAST_EXAMPLE_ROWS, rows))
     signature = model.signature(example)
     cells = cells_of(example)
     return {

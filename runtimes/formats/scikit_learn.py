@@ -150,7 +150,8 @@ def inspect_estimator(loaded: Loaded, options: Mapping[str, Any], format_name: s
     classes = _declared_classes(model, options) if task == "classification" else None
     draft = Signature("columns" if isinstance(sample, dict) else "tensor", inputs, (), classes)
     predictor = EstimatorPredictor(model, draft, has_labels=bool(options.get("labels")))
-    has_probabilities = task == "classification" and hasattr(model, "predict_proba")
+    has_several_targets = isinstance(getattr(model, "classes_", None), list)  # then it has a table for each of them
+    has_probabilities = task == "classification" and hasattr(model, "predict_proba") and not has_several_targets
     told = "the inputs that the model names"
     prediction = prove(predictor, sample, told, probabilities=has_probabilities, is_declared=is_declared)
     # MLflow's signatures do not say whether a model copes with missing values: trying does

@@ -22,6 +22,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -134,6 +135,14 @@ def test_a_regressor_is_one(client: HostClient) -> None:
 
     assert found.task == "regression"
     assert found.signature.outputs[0].shape == (-1, 2)
+
+
+def test_a_classifier_of_several_targets_answers_each_without_probabilities(client: HostClient) -> None:
+    model = MultiOutputClassifier(LogisticRegression()).fit(ROWS, np.stack([TARGET, TARGET[::-1]], axis=1))
+    found = inspected(client, pickle.dumps(model))
+    prediction = served(client, pickle.dumps(model), ROWS, found)
+    assert (found.task, found.signature.classes) == ("classification", None)
+    assert next(iter(prediction.outputs.values())).tolist() == model.predict(ROWS).tolist()
 
 
 def test_labels_name_the_classes(client: HostClient) -> None:
