@@ -11,13 +11,13 @@ STACK := $(BIN)/python -m tenantry.stack
 BESIDE_SERVERS := $(STACK) servers --
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check bench bench-peers lock clean install
+.PHONY: help up demo test check screenshots bench bench-peers lock clean install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "Variables: PORT=$(PORT) (up), BIND=$(BIND) (up), VAR=$(VAR) (up, demo: the folder of everything that is kept),"
-	@echo "PYTHON=$(PYTHON) (makes .venv), UPGRADE=1 (lock: newest versions)"
+	@echo "PYTHON=$(PYTHON) (makes .venv), UPGRADE=1 (lock: newest versions), ALL=folder (screenshots: every picture)"
 
 up: install ## Run the whole platform in the foreground until Ctrl-C
 	@exec $(STACK) up --port "$(PORT)" --host "$(BIND)" --var "$(VAR)"
@@ -26,7 +26,7 @@ demo: install ## Start the platform, show what it does over HTTP, stop it
 	@exec $(STACK) run --var "$(VAR)" -- $(BIN)/python -m clients.demo
 
 test: install ## Run every test, on servers of their own
-	@exec $(BIN)/pytest -n 2 --dist loadfile
+	@exec $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: install ## Check style, types, imports and migrations, then run every test
 	$(BIN)/ruff format --check .
@@ -35,6 +35,9 @@ check: install ## Check style, types, imports and migrations, then run every tes
 	$(BIN)/lint-imports
 	$(BESIDE_SERVERS) $(BIN)/python manage.py makemigrations --check --dry-run
 	$(MAKE) test
+
+screenshots: install ## Take the documents' pictures of the pages from a platform of their own (needs Chromium)
+	@exec $(STACK) run --var "$(VAR)/screenshots" -- $(BIN)/python -m clients.screenshots $(if $(ALL),--all "$(ALL)")
 
 bench: install ## Measure predictions of this checkout, quickly (needs wrk)
 	$(BIN)/python -m benchmarks.serving --seconds 3 --out .bench/quick.json

@@ -9,7 +9,7 @@ import pytest
 from tests.acceptance.stack import Stack, running_stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
     """A running platform, shared: a test makes its own tenant in it."""
     with tempfile.TemporaryDirectory(prefix="tenantry-acceptance-") as folder:

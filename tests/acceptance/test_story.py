@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import psutil
 
@@ -100,32 +99,6 @@ def _predictions(tenant, rows):
         assert "Retry-After" in answer.headers
         return None
     return answer.json()["predictions"]
-
-
-def test_a_killed_training_worker_leaves_its_run_to_another(stack):
-    tenant = stack.tenant()
-    table = artifacts.breast_cancer()
-    tenant.upload("datasets", {"t.csv": table.csv("benign")}, name="t")
-    run = tenant.post(
-        "runs",
-        {
-            "trainer": "random_forest_classifier",
-            "dataset": "t",
-            "target": "benign",
-            "model": "trained",
-            "params": {"n_estimators": 2000},
-        },
-    )
-    eventually(lambda: tenant.get(f"runs/{run['id']}")["state"] == "running", 60, "the run is running")
-    time.sleep(0.5)
-    stack.kill("celery", "training")
-    ended = eventually(
-        lambda: (job := tenant.get(f"runs/{run['id']}"))["state"] in ("succeeded", "failed") and job,
-        120,
-        "the run ends",
-    )
-    assert ended["state"] == "succeeded", ended
-    assert len(tenant.get("models/trained/versions")["results"]) == 1
 
 
 def test_what_holds_passwords_is_for_its_owner_alone(stack):
