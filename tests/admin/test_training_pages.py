@@ -118,6 +118,12 @@ def test_the_form_of_every_trainer_starts_with_its_defaults(
     assert Run.objects.get().params == TRAINERS[trainer].Params().model_dump(mode="json")
 
 
+def test_the_list_says_what_each_run_is(scientist: TenantClient, dataset: Dataset) -> None:
+    start(scientist)
+    row = scientist.get(f"{RUNS}/").content.decode().split('id="result_list"')[1]
+    assert TRAINERS["logistic_regression"].title in row
+
+
 def test_a_run_is_started_again_with_what_it_was_asked(scientist: TenantClient, dataset: Dataset) -> None:
     start(scientist, **{"params.C": "0.25", "validation.kind": "kfold", "validation.folds": "3"})
     again = scientist.get(f"{RUNS}/{Run.objects.get().pk}/again/")

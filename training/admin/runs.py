@@ -92,7 +92,7 @@ class RunPages(TrainingPages):
     add = Scope.WRITE
     add_title = "Start a run"
     nav = Nav("Training", "model_training", 30, "Runs")
-    list_display = ("name", "shown_state", "progress", "dataset", "model_name", "shown_metrics", "asked")
+    list_display = ("shown_name", "shown_state", "progress", "dataset", "model_name", "shown_metrics", "asked")
     list_filter = (
         "job__state",
         ("trainer", KnownValues),
@@ -121,7 +121,7 @@ class RunPages(TrainingPages):
         ]
 
     @column("Run", ordering="trainer")
-    def name(self, run: Run) -> str:
+    def shown_name(self, run: Run) -> str:
         return run_parts.run_name(run)
 
     def parts(self, request: HttpRequest, obj: Run) -> list[Part]:

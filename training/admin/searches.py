@@ -52,7 +52,7 @@ class SearchPages(TrainingPages):
     add = Scope.WRITE
     add_title = "Start a search"
     nav = Nav("Training", "travel_explore", 31, "Searches")
-    list_display = ("name", "shown_state", "progress", "dataset", "model_name", "best_value", "asked")
+    list_display = ("shown_name", "shown_state", "progress", "dataset", "model_name", "best_value", "asked")
     list_filter = ("job__state", ("trainer", KnownValues), ("experiment", admin.RelatedOnlyFieldListFilter))
     search_fields = ("trainer", "model_name", "target", "created_by")
     actions_detail = ("cancel",)
@@ -63,7 +63,7 @@ class SearchPages(TrainingPages):
         return searches.defer(*heavy)
 
     @column("Search", ordering="trainer")
-    def name(self, run: Run) -> str:
+    def shown_name(self, run: Run) -> str:
         return run_parts.run_name(run)
 
     @column("Best")
