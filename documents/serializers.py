@@ -47,7 +47,7 @@ class DetectionSerializer(serializers.Serializer[Any]):
     corner. polygon_px: the corners of its outline, where the model gives one.
     """
 
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a field's own, which a field of this name hides
     score = serializers.FloatField()
     box_px = serializers.ListField(child=serializers.FloatField(), min_length=4, max_length=4)
     box_pt = serializers.ListField(child=serializers.FloatField(), min_length=4, max_length=4)
@@ -103,7 +103,8 @@ class DocumentDetailSerializer(DocumentSerializer):
 
     @extend_schema_field(PageSerializer(many=True))
     def get_pages(self, document: Document) -> list[Any]:
-        return list(PageSerializer(document.pages.order_by("number"), many=True).data)
+        pages: Any = document.pages.order_by("number")
+        return list(PageSerializer(pages, many=True).data)
 
 
 class DocumentRequestSerializer(Strict):

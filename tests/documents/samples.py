@@ -25,7 +25,7 @@ SCORES = [0.9, 0.6]
 
 def detector() -> bytes:
     """An ONNX graph that finds the same two things on every page."""
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "boxes_there": np.array(BOXES, np.float32),
         "scores_there": np.array(SCORES, np.float32),
         "labels_there": np.array([0, 1], np.int64),

@@ -277,11 +277,13 @@ def test_a_worker_that_was_taken_for_dead_writes_nothing(acme, client, sent, wor
         row.job.claim("slow")
         DocumentPage.objects.create(document=row, number=1, width_pt=1, height_pt=1)
         slow = row.claim_page(row.job)
+        assert slow is not None
         assert row.claim_page(row.job) is None
         Job.objects.filter(pk=row.job_id).update(lease_until=timezone.now() - timedelta(seconds=1))
         again = Job.objects.get(pk=row.job_id)
         again.claim("another")
         taken = row.claim_page(again)
+        assert taken is not None
         assert taken == slow
         with pytest.raises(JobLost):
             slow.fail("code", "message")
