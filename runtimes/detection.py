@@ -55,7 +55,7 @@ def prediction_of(
 ) -> Prediction:
     """A detector's answer for one image, from (k, 4) boxes, (k,) scores, (k,) labels and (k, p, 2) polygons."""
     order = np.argsort(-scores, kind="stable")[:MOST_DETECTIONS]
-    outputs = {
+    outputs: dict[str, np.ndarray] = {
         BOXES: boxes[order].reshape(1, -1, 4).astype(np.float32),
         SCORES: scores[order].reshape(1, -1).astype(np.float32),
         LABELS: labels[order].reshape(1, -1).astype(np.int64),

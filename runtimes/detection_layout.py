@@ -132,11 +132,10 @@ def _outputs(value: object) -> dict[str, str]:
 def _size(value: object) -> tuple[int, int] | None:
     if value is None:
         return None
-    is_pair = isinstance(value, list | tuple) and len(value) == 2
-    if not is_pair or not all(type(side) is int and 8 <= side <= MOST_SIDE for side in value):  # type: ignore[attr-defined]
+    sides = list(value) if isinstance(value, list | tuple) else []
+    if len(sides) != 2 or not all(type(side) is int and 8 <= side <= MOST_SIDE for side in sides):
         raise _invalid(f"size is [height, width], each from 8 to {MOST_SIDE}")
-    height, width = value  # type: ignore[misc]
-    return height, width
+    return sides[0], sides[1]
 
 
 def _one_of(given: Mapping[str, Any], name: str, choices: tuple[str, ...], default: str | None) -> str:

@@ -95,7 +95,7 @@ def _answer(pages: Pages, index: int, dpi: float, channel: Connection) -> None:
 
 
 def _send(pixels: np.ndarray, channel: Connection) -> None:
-    view = memoryview(np.ascontiguousarray(pixels)).cast("B")
+    view = np.ascontiguousarray(pixels).data.cast("B")
     for start in range(0, view.nbytes, PIECE_BYTES):
         channel.send({"pixels": True}, [view[start : start + PIECE_BYTES]])
 
@@ -217,7 +217,7 @@ class ImagePages:
         """What the image says; without a word, that a pixel is a point."""
         told = self._image.info.get("dpi")
         try:
-            dpi = float(told[0])  # type: ignore[index]
+            dpi = float(told[0])
         except (TypeError, ValueError, IndexError, ZeroDivisionError):
             return POINTS
         return dpi if LIKELY_DPI[0] <= dpi <= LIKELY_DPI[1] else POINTS
@@ -241,7 +241,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         flat = white.convert("RGB")
     else:
         flat = image.convert("RGB")
-    flat.info, flat._exif = image.info, image.getexif()  # type: ignore[attr-defined]
+    flat.info, flat._exif = image.info, image.getexif()
     return flat
 
 
@@ -250,7 +250,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     most = 65_535.0 if image.mode.startswith("I;16") else max(float(values.max(initial=0)), 1.0)
     made = Image.fromarray((values.clip(0, most) * (255 / most)).astype(np.uint8))
     made.info = image.info
-    made._exif = image.getexif()  # type: ignore[attr-defined]
+    made._exif = image.getexif()
     return made
 
 

@@ -250,7 +250,7 @@ def png_of(rgb: np.ndarray) -> bytes:
     rows = np.zeros((height, 1 + values.shape[1]), np.uint8)  # a zero begins each row: it is not filtered
     rows[:, 1:] = values
     head = struct.pack(">IIBBBBB", width, height, 8, 0 if is_grey else 2, 0, 0, 0)
-    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows, COMPRESSION)), (b"IEND", b""))
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows.data, COMPRESSION)), (b"IEND", b""))
     return PNG_MAGIC + b"".join(_chunks(parts))
 
 

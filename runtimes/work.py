@@ -41,7 +41,7 @@ BETTER_SET = 'The library set "{}" has the version that made this file; name it 
 SCAN_SECONDS, SCAN_CPU_SECONDS = 15.0, 20  # the time to load, of which an inspection has twice as much
 MAX_FINDINGS = 60
 UNKNOWN_SET = "unknown_library_set"
-TASKS = get_args(Task)
+TASKS: tuple[Task, ...] = get_args(Task)
 
 
 class Conversation(Protocol):
@@ -270,7 +270,7 @@ def task_of(value: object) -> Task:
     """A task that there is."""
     for task in TASKS:
         if value == task:
-            return task  # type: ignore[return-value]
+            return task
     raise ProtocolFault("A runner named an unknown task.")
 
 

@@ -29,7 +29,8 @@ def page_of(batch: Batch, *, probabilities: bool) -> np.ndarray:
         raise ValueError("a detector takes an image as uint8 with the shape (1, height, width, 3)")
     if len(batch) != 1 or 0 in batch.shape:
         raise ValueError("a detector takes one image at a time")
-    return batch[0]
+    image: np.ndarray = batch[0]
+    return image
 
 
 def found_on(

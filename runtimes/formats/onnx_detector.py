@@ -65,7 +65,8 @@ class OnnxDetector:
         if told.channels == "bgr":
             whole = whole[..., ::-1]
         if self._dtype != "uint8":
-            whole = (whole * np.float32(told.scale) - np.float32(told.mean)) / np.float32(told.std)
+            mean, std = (np.array(three, np.float32) for three in (told.mean, told.std))
+            whole = (whole * np.float32(told.scale) - mean) / std
         row = whole[None] if told.layout == "nhwc" else whole.transpose(2, 0, 1)[None]
         return np.ascontiguousarray(row.round() if self._dtype == "uint8" else row, dtype=self._dtype)
 

@@ -52,7 +52,7 @@ def printed_pdf(chapters: int) -> bytes:
         page, printed = Path(name, "page.html"), Path(name, "page.pdf")
         page.write_text(HTML.format(chapters=told))
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer", f"--user-data-dir={name}/p"]
-        command = [CHROMIUM, *options, f"--print-to-pdf={printed}", page.as_uri()]
+        command = [str(CHROMIUM), *options, f"--print-to-pdf={printed}", page.as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         return printed.read_bytes()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,7 +17,7 @@ CLASSES = ("title", "table")
 
 
 def answer(boxes: object, scores: object, labels: object, **others: object) -> Prediction:
-    outputs = {
+    outputs: dict[str, np.ndarray] = {
         "boxes": np.array([boxes], np.float32).reshape(1, -1, 4),
         "scores": np.array([scores], np.float32),
         "labels": np.array([labels], np.int64),
@@ -23,7 +25,7 @@ def answer(boxes: object, scores: object, labels: object, **others: object) -> P
     return Prediction({**outputs, **{name: np.asarray(value) for name, value in others.items()}})
 
 
-def found(label: str, score: float, *box: float) -> Detection:
+def found(label: str, score: Any, *box: float) -> Detection:
     return Detection(label, score, (box[0], box[1], box[2], box[3]))
 
 

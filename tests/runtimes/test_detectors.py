@@ -213,13 +213,13 @@ def fit_pages(client: HostClient, data: bytes, **options: Any) -> tuple[FitRepor
     with stored(data) as fd:
         report = client.fit(
             tenant="acme", target="label", dataset_fd=fd, out=out, format_name="coco", library_set="torch",
-            on_progress=progress.append, limits=Limits(fit_seconds=60), **asked,
+            on_progress=progress.append, limits=Limits(fit_seconds=300), **asked,
         )  # fmt: skip
     return report, out.getvalue(), progress
 
 
 SHAPES = ("block", "frame")
-QUICK = {"epochs": 12, "width": 8, "longest_side": 128, "batch_size": 8, "most_seconds": 20, "learning_rate": 0.01}
+QUICK = {"epochs": 12, "width": 8, "longest_side": 128, "learning_rate": 0.01, "threads": 1, "most_seconds": 300}
 
 
 def shapes(count: int, seed: int) -> list[tuple[np.ndarray, list[Detection]]]:
@@ -299,7 +299,7 @@ def test_weights_of_another_detector_are_refused(
 
 def test_a_fit_ends_when_its_time_is_up(client: HostClient) -> None:
     report, _, _ = fit_pages(client, coco_of(shapes(16, seed=3)), params={**QUICK, "epochs": 1000, "most_seconds": 2})
-    assert report.duration_s < 30
+    assert report.duration_s < 60
 
 
 def profiled(client: HostClient, data: bytes) -> Profile:
