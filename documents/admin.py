@@ -288,7 +288,7 @@ class DocumentPages(ScopedPages):
             number=number,
             why=why,
             image=found,
-            text_px=max(10, round(found["width_px"] / 65)),
+            text_px=max(10, round(found["width_px"] / 45)),
             detections=[_shown(place, one, names) for place, one in enumerate(found["detections"])],
             before=self._beside(document, number, -1),
             after=self._beside(document, number, 1),
