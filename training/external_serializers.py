@@ -86,7 +86,9 @@ class InputSerializer(Strict):
     name = serializers.CharField(max_length=NAME_CHARS)
     digest = serializers.CharField(max_length=NAME_CHARS)
     source_type = serializers.CharField(max_length=NAME_CHARS, required=False, allow_blank=True)
-    source = serializers.CharField(max_length=INPUT_CHARS, required=False, allow_blank=True)
+    source = serializers.CharField(  # type: ignore[assignment]  # a field of this name, as MLflow has it
+        max_length=INPUT_CHARS, required=False, allow_blank=True
+    )
     schema = serializers.CharField(max_length=INPUT_CHARS, required=False, allow_blank=True)
     profile = serializers.CharField(max_length=INPUT_CHARS, required=False, allow_blank=True)
     tags = TagsField(required=False)
@@ -96,9 +98,11 @@ class LoggedSerializer(Strict):
     """What a client logs at once; each part may be left out."""
 
     params = ParamsField(required=False)
-    metrics = LoggedMetricSerializer(many=True, required=False, max_length=MOST_METRICS_AT_ONCE)
+    metrics = LoggedMetricSerializer(  # type: ignore[call-arg]  # of the list
+        many=True, required=False, max_length=MOST_METRICS_AT_ONCE
+    )
     tags = TagsField(required=False)
-    inputs = InputSerializer(many=True, required=False, max_length=MOST_AT_ONCE)
+    inputs = InputSerializer(many=True, required=False, max_length=MOST_AT_ONCE)  # type: ignore[call-arg]  # of the list
 
     def logged(self) -> Logged:
         """The same as the service takes it."""

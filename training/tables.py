@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
 from common.errors import Invalid
-from runtimes.coco_files import FORMAT as IMAGES
+from runtimes.coco_files import FORMAT
 
 MAX_ROW_BYTES = 4 << 20
 MAX_CELL_CHARS = 131_072  # csv's own limit; it also ends a quote that is never closed
@@ -21,6 +21,7 @@ BYTE_ORDER_MARK = "\ufeff"
 PARQUET_MAGIC = b"PAR1"
 ZIP_MAGIC = b"PK\x03\x04"
 OFFICE_FILE = b"[Content_Types].xml"  # which begins each spreadsheet of Office, a zip as well
+IMAGES = FORMAT  # of a zip of images with annotations
 READ_LATER = ("parquet", IMAGES)  # by a confined runner alone
 SNIFFED_BYTES = 4096
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ def test_workers_show_what_they_reported(operator: TenantClient, report: WorkerR
 
 
 def test_queues_say_how_much_waits_and_how_long(operator: TenantClient, acme: Tenant) -> None:
-    long_ago = timezone.now() - timezone.timedelta(hours=3)
+    long_ago = timezone.now() - timedelta(hours=3)
     Job.objects.create(tenant=acme, kind="training.run", object_id="1", due_at=long_ago)
     Job.objects.create(
         tenant=acme, kind="models_registry.inspect", object_id="2", state=JobState.FAILED, finished_at=timezone.now(),

@@ -175,7 +175,7 @@ def test_a_run_shows_all_that_was_measured(scientist: TenantClient, runs: list[R
         assert f"<h2>{title}</h2>" in page
     assert page.count('<svg class="tny-plot"') >= 6
     assert HOSTILE not in page
-    file = scientist.get(f"{RUNS}/{runs[0].pk}/files/plots/a%20b.txt")
+    file: Any = scientist.get(f"{RUNS}/{runs[0].pk}/files/plots/a%20b.txt")
     assert b"".join(file.streaming_content) == b"text"
 
 
@@ -209,7 +209,7 @@ def test_a_search_is_started_shown_and_cancelled(scientist: TenantClient, datase
         "metric": "roc_auc", "method": "random", "trials": "8", "prune": "on",
     }  # fmt: skip
     answer = scientist.post(f"{SEARCHES}/add/", form)
-    search = Run.objects.get()
+    search: Any = Run.objects.get()
     assert answer["Location"] == f"/t/acme/{SEARCHES}/{search.pk}/change/"
     assert search.search["space"] == {
         "n_estimators": {"low": 5, "high": 50, "log": False},

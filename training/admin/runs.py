@@ -64,7 +64,7 @@ class TrainingPages(ScopedPages):
 
     def filled(self, request: HttpRequest, kind: type[TrainingForm]) -> Any:
         """The form, filled with what the address says: another trainer, or what an earlier run was asked."""
-        said = {name: SWITCHES.get(value, value) for name, value in request.GET.items()}
+        said = {name: SWITCHES.get(str(value), value) for name, value in request.GET.items()}
         return answers(kind, request, initial=said, may_activate=self.caller(request).may(Scope.ADMIN))
 
     def require_activation(self, request: HttpRequest, asked: RunRequest) -> None:
@@ -101,7 +101,7 @@ class RunPages(TrainingPages):
         ("experiment", admin.RelatedOnlyFieldListFilter),
     )
     search_fields = ("name", "trainer", "model_name", "target", "created_by")
-    actions = ("compare",)
+    actions = ("compare",)  # type: ignore[assignment]  # other pages have none
     actions_detail = ("again", "cancel")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
@@ -159,7 +159,7 @@ class RunPages(TrainingPages):
             says.append(NO_DATASET)
         return self.ask(request, Question("Start a run", "Start", says), form, act, back=self.url("changelist"))
 
-    @action(description="Compare", permissions=["view"])
+    @action(description="Compare", permissions=["view"])  # type: ignore[untyped-decorator]
     def compare(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse:
         """What the list offers for the chosen runs."""
         ids = queryset.values_list("pk", flat=True)[: MOST_COMPARED + 1]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log10
+from math import ceil, floor, log10
 from typing import Any
 
 from django.contrib import admin
@@ -26,6 +26,7 @@ from training.searching import best_of
 SHOWN_TRIALS = 100
 MOST_PLOTS = 6
 MOST_NAMES = 12
+WIDE_DECADES = 2.5
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,7 @@ def _scatter(name: str, told: Any, metric: str, scored: Sequence[Scored]) -> Plo
     names: dict[float, str] = {}
     if is_log:
         across = [log10(value) for value in values]
-        whole = range(int(min(across, default=0)) - 1, int(max(across, default=0)) + 2)
-        names = {float(power): f"{10.0**power:g}" for power in whole}
+        names = _log_ticks(min(across, default=0.0), max(across, default=0.0))
     elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         across = [float(value) for value in values]
     else:
@@ -197,6 +197,13 @@ def _scatter(name: str, told: Any, metric: str, scored: Sequence[Scored]) -> Plo
     return scatter(
         points, title=f"{metric} by {name}", x=name, y=metric, marked=marked, names=names, empty="No trial has ended."
     )
+
+
+def _log_ticks(low: float, high: float) -> dict[float, str]:
+    """Round values between two powers of ten, by their logarithms."""
+    factors = (1, 2, 5) if high - low < WIDE_DECADES else (1,)
+    powers = range(floor(low), ceil(high) + 1)
+    return {log10(factor) + power: f"{factor * 10.0**power:g}" for power in powers for factor in factors}
 
 
 def _trials_part(trials: Sequence[Run], search: dict[str, Any], best: Run | None) -> Part:

@@ -77,8 +77,8 @@ def _row(
         link(page_url(tenant, "change", tenant.pk), tenant.tenant_id),
         *of_schema,
         *asked,
-        jobs.get("open_count", 0),
-        jobs.get("failed_count", 0),
+        jobs.get("open", 0),
+        jobs.get("failed", 0),
     )
 
 
@@ -103,7 +103,7 @@ def _jobs_of(tenants: Sequence[Tenant]) -> dict[Any, Mapping[str, int]]:
     counts = grouped.annotate(
         open_count=Count("pk", filter=open_states), failed_count=Count("pk", filter=Q(state=JobState.FAILED))
     )
-    return {row["tenant"]: row for row in counts}
+    return {row["tenant"]: {"open": row["open_count"], "failed": row["failed_count"]} for row in counts}
 
 
 def _predictions_of(tenants: Sequence[Tenant]) -> tuple[dict[str, Predicted], str]:

@@ -3,20 +3,30 @@
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from typing import cast
 
 from django.conf import settings
 from django.core.cache import caches
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 
+from inference.pool import ModelPool
 from inference.queued.valkey import valkey
-from runtimes.client import HostStats
 from tenants.models import Scope
 from tenants.site.parts import Facts, Part, Table
 from tenants.site.sites import Nav, operator_site
 
 LIBRARIES = (
-    *("Django", "djangorestframework", "django-tenants", "django-unfold", "celery", "kombu", "redis", "psycopg2-binary"),
+    *(
+        "Django",
+        "djangorestframework",
+        "django-tenants",
+        "django-unfold",
+        "celery",
+        "kombu",
+        "redis",
+        "psycopg2-binary",
+    ),
     *(
         "granian",
         "gunicorn",
@@ -69,7 +79,7 @@ def _postgres() -> str:
 
 def _valkey() -> str:
     try:
-        told: dict[str, str] = valkey().info("server")  # type: ignore[assignment]  # the client is no async one
+        told: dict[str, str] = valkey().info("server")
     except Exception as error:  # whatever its driver raises: the rest of the page is as good
         return f"does not answer: {type(error).__name__}"
     return told.get("valkey_version") or f"Redis {told.get('redis_version', '')}"
@@ -84,7 +94,7 @@ def _sets_parts() -> list[Part]:
     if not settings.MODELS_SOCKET:
         return []
     try:
-        stats: HostStats = caches["models"].stats()  # type: ignore[attr-defined]  # the pool's own
+        stats = cast(ModelPool, caches["models"]).stats()
     except Exception as error:  # a host that is away must not take the page with it
         return [Part("Library sets", Facts({}, empty=f"The model host does not answer: {error}."), is_wide=True)]
     rows = [(name, ", ".join(f"{one} {told}" for one, told in of.items())) for name, of in stats.library_sets.items()]
