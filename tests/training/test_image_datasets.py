@@ -69,7 +69,7 @@ def test_a_zip_of_anything_else_is_rejected_with_the_reason(acme, scientist, con
 
 def test_a_sheet_of_office_is_told_what_to_do(scientist):
     answer = upload(scientist, content=zipped(**{"[Content_Types].xml": b"<x/>"}))
-    assert answer.status_code == 400
+    assert answer.status_code == 422
     assert "save the sheet as CSV" in answer.json()["error"]["message"]
 
 
