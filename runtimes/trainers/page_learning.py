@@ -40,8 +40,8 @@ def learn(
     watch: hears after each epoch how much is done, from 0 to 1, and the mean loss.
     """
     torch.manual_seed(params.seed)
-    network: Any = Network(params.width, labels).to(memory_format=torch.channels_last)
-    network.begin()
+    network: Any = Network(params.width, labels)
+    network.to(memory_format=torch.channels_last).begin()
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=params.learning_rate, weight_decay=WEIGHT_DECAY)
     chance = torch.Generator().manual_seed(params.seed)
@@ -114,7 +114,8 @@ def _step(network: Network, batch: Sequence[Page], optimizer: Any) -> float:
     for place, page in enumerate(batch):
         images[place, :, : page.image.shape[1], : page.image.shape[2]] = page.image.float() / 255
     optimizer.zero_grad(set_to_none=True)
-    loss = _loss(*network(images.to(memory_format=torch.channels_last)), batch)
+    scores, sides = network(images.to(memory_format=torch.channels_last))
+    loss = _loss(scores, sides, batch)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), MOST_GRADIENT)
     optimizer.step()

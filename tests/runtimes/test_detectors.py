@@ -124,7 +124,8 @@ def found_in(client: HostClient, data: bytes, image: np.ndarray, declared: dict[
 def test_a_graphs_outputs_are_read_as_declared(client: HostClient, layout: str, more: dict[str, Any]) -> None:
     declared = {"layout": layout, "labels": LABELS, "input": {"resize": "stretch"}, **more}
     (only,) = found_in(client, onnx(layout), page(), declared)
-    assert (only.label, only.box) == ("ink", pytest.approx(BLACK_SPOT, abs=1e-4))
+    assert only.label == "ink"
+    assert only.box == pytest.approx(BLACK_SPOT, abs=1e-4)
     assert only.score == pytest.approx(1, abs=0.01)
 
 
@@ -239,7 +240,10 @@ def shapes(count: int, seed: int) -> list[tuple[np.ndarray, list[Detection]]]:
 
 
 def coco_of(made: list[tuple[np.ndarray, list[Detection]]]) -> bytes:
-    named = [AnnotatedImage(f"{place}.png", *image.shape[:2], found) for place, (image, found) in enumerate(made)]
+    named = [
+        AnnotatedImage(f"{place}.png", image.shape[0], image.shape[1], found)
+        for place, (image, found) in enumerate(made)
+    ]
     told = json.dumps(detection.coco_document(named, SHAPES)).encode()
     pictures = {f"{place}.png": page_work.png_of(image) for place, (image, _) in enumerate(made)}
     return zipped(**{"annotations.json": told, **pictures})

@@ -113,7 +113,8 @@ def detectron2_client() -> Iterator[HostClient]:
 def referred(folder: Path, name: str, steps: int) -> tuple[dict[str, bytes], Any]:
     """The files of a model, and what detectron2 itself finds on the page with them."""
     script = Path(__file__).with_name("detectron2_reference.py")
-    command = [Path(SETS, "detectron2", "venv", "bin", "python"), script, folder, name, str(steps)]
+    python = Path(SETS, "detectron2", "venv", "bin", "python")
+    command = [str(part) for part in (python, script, folder, name, steps)]
     subprocess.run(command, check=True, capture_output=True, timeout=600, env={"HOME": str(folder), "PATH": ""})
     files = {name: (folder / name).read_bytes() for name in ("model.pth", "config.yaml")}
     return files, np.load(folder / "found.npz")
@@ -138,7 +139,7 @@ def test_boxes_are_those_of_detectron2s_own_predictor(
     files, reference = referred(tmp_path, name, steps)
 
     found = inspected(detectron2_client, files, labels=LABELS)
-    config = {"config": "config.yaml", "labels": LABELS}
+    config: dict[str, Any] = {"config": "config.yaml", "labels": LABELS}
     outputs = served(detectron2_client, files, page[None], found, **config).outputs
 
     assert (found.task, found.format) == ("detection", "detectron2")
