@@ -58,11 +58,9 @@ def _traffic(slots: Sequence[Slot], span: Span) -> list[Any]:
     latency = {"half": _shares(slots, 0.5), "95 %": _shares(slots, 0.95)}
     each = "minute" if span.slot_s == traffic.MINUTE else "hour"
     empty = f"Nothing was asked in the last {span.name}. Open a version and try it, or copy its lines into a program."
-    return [
-        figures,
-        columns(moments, stacks, title=f"Predictions in the last {span.name}", unit=f"a {each}", empty=empty),
-        lines(moments, latency, title=f"Latency in the last {span.name}", unit="milliseconds"),
-    ]
+    calls = columns(moments, stacks, title=f"Predictions in the last {span.name}", unit=f"a {each}", empty=empty)
+    times = lines(moments, latency, title=f"Latency in the last {span.name}", unit="milliseconds")
+    return [figures, calls, times] if times.drawing else [figures, calls]
 
 
 def _shares(slots: Sequence[Slot], share: float) -> list[float | None]:

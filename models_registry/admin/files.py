@@ -60,7 +60,7 @@ def _below(files: QuerySet[BundleFile], folder: str) -> list[Entry]:
 
 def _folder_part(version: ModelVersion, entries: list[Entry], folder: str, page: str) -> Part:
     rows = [_entry_row(version, entry, folder, page) for entry in entries[:MOST_SHOWN]]
-    notes = [_trail(folder, page)] if folder else []
+    notes: list[str] = [_trail(folder, page)] if folder else []
     if len(entries) > MOST_SHOWN:
         notes.append(f"{len(entries) - MOST_SHOWN} more are not shown; download the version for all.")
     artifact = reverse("version-artifact", args=[version.model.name, version.number])

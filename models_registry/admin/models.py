@@ -316,7 +316,7 @@ def _rollback_question(model: RegisteredModel) -> tuple[Question, Part | None]:
         before = services.served_before(model, deployments.state_of(model)[1])
     except Conflict as error:
         return Question(title, "Roll back", hindered=[error.message]), None
-    version = model.versions.select_related("model", "bundle").filter(number=before.version).first()
+    version = model.versions.select_related("model", "bundle").filter(number=before.version or 0).first()
     says = [f"v{before.version}, which served before, serves again. Nothing is deleted."]
     if len(before.split) > 1:
         says = ["The split that served before serves again. Nothing is deleted."]

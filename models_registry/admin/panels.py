@@ -15,7 +15,7 @@ from tenants.models import Scope, Tenant
 from tenants.scope import current_tenant, tenant_scope
 from tenants.site.attention import Concern
 from tenants.site.pages import page_url
-from tenants.site.parts import Facts, Part, Step, Steps, Table, bar, link, numbers, size, when
+from tenants.site.parts import Facts, Part, Step, Steps, Table, Tone, bar, link, numbers, size, when
 from tenants.site.sites import operator_site, tenant_site, visitor
 
 SHOWN = 8
@@ -125,7 +125,7 @@ def storage_near_its_end(request: HttpRequest) -> Iterator[Concern]:
     if kept < NEAR_ITS_END * room:
         return
     why = f"{size(kept)} of {size(room)} are taken. Delete versions that are no longer needed, or ask for more."
-    tone = "danger" if kept >= room else "warning"
+    tone: Tone = "danger" if kept >= room else "warning"
     yield Concern(link(reverse("admin:usage"), "Storage"), "full" if kept >= room else "nearly full", why, tone=tone)
 
 

@@ -120,7 +120,7 @@ class CallerSite(UnfoldAdminSite):  # type: ignore[misc]
 
     def shown(self, request: HttpRequest, template: str, title: str, **context: Any) -> TemplateResponse:
         """A page in the frame of the site."""
-        request.current_app = self.name  # type: ignore[attr-defined]
+        request.current_app = self.name
         return TemplateResponse(request, template, self.each_context(request) | {"title": title} | context)
 
     def _opened(self, page: SitePage) -> PageView:
