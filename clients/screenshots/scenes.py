@@ -1,0 +1,113 @@
+"""What the pictures show: a tenant with models that serve, a rejected upload, a run and some traffic."""
+
+import pickle
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clients.demo import artifacts
+from clients.demo.platform import Operator, Tenant
+
+CARD = """## What it is for
+
+Says which customers are likely to leave within a month, for the team that calls them.
+
+| | |
+|---|---|
+| **Trained on** | customers of the last two years |
+| **Not for** | prices |
+"""
+REGISTRY = "models_registry"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A page to take a picture of. path: below the admin's address. is_kept: its picture belongs to the documents."""
+
+    name: str
+    path: str
+    is_kept: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A furnished tenant and who looks at it."""
+
+    tenant: Tenant
+    email: str
+    password: str
+
+
+def furnish(operator: Operator) -> Stage:
+    """A new tenant with something on each page."""
+    tenant_id = f"acme-{uuid.uuid4().hex[:6]}"
+    tenant, admin = operator.tenant(tenant_id, "Acme")
+    if admin is None:
+        raise RuntimeError(f"the tenant {tenant_id} is not new")
+    stage = Stage(tenant, str(admin["email"]), str(admin["password"]))
+    table = artifacts.breast_cancer()
+    for trees in (5, 20, 60):
+        _upload(tenant, "churn", artifacts.forest_pickle(table, trees), 0.9 + trees / 1000)
+    tenant.session.patch(
+        f"{tenant.base_url}/api/v1/models/churn", json={"description": CARD, "tags": {"team": "growth"}}, timeout=60
+    ).raise_for_status()
+    _upload(tenant, "fraud", artifacts.forest_pickle(table, 30), 0.93)
+    for model, number, reason in (
+        ("churn", 1, "The first."),
+        ("fraud", 1, ""),
+        ("churn", 2, "Better on last month's customers."),
+    ):
+        tenant.post(f"models/{model}/versions/{number}/activate", {"reason": reason})
+    tenant.upload("models/fraud/versions", {"model.pkl": pickle.dumps({"not": "a model"})})
+    _train(tenant, table)
+    _ask(tenant, table.held.rows)
+    return stage
+
+
+def scenes(model: str, version: str) -> list[Scene]:
+    """The pages. model, version: the paths of one of each."""
+    return [
+        Scene("home", "", is_kept=True),
+        Scene("models", f"{REGISTRY}/registeredmodel/"),
+        Scene("model", f"{model}/change/", is_kept=True),
+        Scene("canary", f"{model}/deployment/"),
+        Scene("versions", f"{REGISTRY}/modelversion/"),
+        Scene("version", f"{version}/change/", is_kept=True),
+        Scene("activate", f"{version}/activate/", is_kept=True),
+        Scene("try", f"{version}/try/"),
+        Scene("files", f"{version}/files/"),
+        Scene("upload", f"{REGISTRY}/modelversion/add/"),
+        Scene("runs", "training/run/"),
+        Scene("datasets", "training/dataset/"),
+        Scene("tokens", "tenants/apitoken/"),
+        Scene("members", "tenants/membership/"),
+        Scene("audit", "journal/auditevent/"),
+        Scene("usage", "usage/"),
+        Scene("settings", "settings/"),
+    ]
+
+
+def _upload(tenant: Tenant, model: str, content: bytes, accuracy: float) -> None:
+    tenant.ensure_model(model, "")
+    metadata: Mapping[str, Any] = {
+        "metrics": {"accuracy": round(accuracy, 4), "log_loss": round(1.1 - accuracy, 4)},
+        "params": {"max_depth": 8},
+        "tags": {"team": "growth"},
+    }
+    made = tenant.upload(f"models/{model}/versions", {"model.pkl": content}, metadata=metadata)
+    tenant.inspected(model, int(made["number"]))
+
+
+def _train(tenant: Tenant, table: artifacts.Table) -> None:
+    tenant.upload("datasets", {"customers.csv": table.csv("left")}, name="customers")
+    asked = {"trainer": "logistic_regression", "dataset": "customers", "target": "left", "model": "churn-trained"}
+    run = tenant.post("runs", asked)
+    tenant.watch(f"runs/{run['id']}", lambda percent, stage: None)
+
+
+def _ask(tenant: Tenant, rows: list[list[float]]) -> None:
+    for count in np.random.default_rng(0).integers(1, 20, size=60).tolist():
+        tenant.post("models/churn/predict", {"instances": rows[:count]})
