@@ -157,7 +157,7 @@ class DocumentResultView(APIView):
         parameters=[FORMAT],
         responses={
             (200, "application/zip"): OpenApiTypes.BINARY,
-            (200, "application/json"): OpenApiTypes.BINARY,
+            (200, "application/json"): OpenApiTypes.OBJECT,
             409: REFUSED,
         },
     )
