@@ -271,7 +271,7 @@ def test_trainers_say_what_they_take(scientist):
     forest = trainers["random_forest_classifier"]
     assert forest["task"] == "classification"
     assert forest["params"]["properties"]["n_estimators"]["default"] == 100
-    assert {trainer["task"] for trainer in trainers.values()} == {"classification", "regression"}
+    assert {trainer["task"] for trainer in trainers.values()} == {"classification", "regression", "detection"}
 
 
 def test_experiments_are_made_once_and_count_their_runs(acme, scientist, dataset):
