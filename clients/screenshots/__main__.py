@@ -45,7 +45,7 @@ def take(browser: Browser, stage: Stage, theme: Theme, size: str, kept: Path, ev
     for scene in scenes(model, version):
         name = "-".join(word for word in (scene.name, size, theme) if word not in ("wide", "light"))
         folders = [every] if every else []
-        if scene.is_kept and (theme, size) != ("dark", "narrow"):
+        if f"{size} {theme}" in scene.kept:
             folders.append(kept)
         if not folders:
             continue
@@ -62,7 +62,7 @@ def path_of(page: Page, base: str, kind: str, name: str) -> str:
     """The path below `base` of something in one of the registry's lists."""
     page.goto(f"{base}models_registry/{kind}/?q=churn")
     page.get_by_role("link", name=name, exact=True).click()
-    return page.url.removeprefix(base).removesuffix("/change/")
+    return page.url.removeprefix(base).partition("/change/")[0]
 
 
 def small(picture: bytes) -> bytes:

@@ -25,11 +25,11 @@ REGISTRY = "models_registry"
 
 @dataclass(frozen=True)
 class Scene:
-    """A page to take a picture of. path: below the admin's address. is_kept: its picture belongs to the documents."""
+    """A page to take a picture of. path: below the admin's address. kept: its looks that the documents show."""
 
     name: str
     path: str
-    is_kept: bool = False
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ def furnish(operator: Operator) -> Stage:
 def scenes(model: str, version: str) -> list[Scene]:
     """The pages. model, version: the paths of one of each."""
     return [
-        Scene("home", "", is_kept=True),
+        Scene("home", "", ("wide light", "wide dark")),
         Scene("models", f"{REGISTRY}/registeredmodel/"),
-        Scene("model", f"{model}/change/", is_kept=True),
+        Scene("model", f"{model}/change/", ("wide light", "narrow light")),
         Scene("canary", f"{model}/deployment/"),
         Scene("versions", f"{REGISTRY}/modelversion/"),
-        Scene("version", f"{version}/change/", is_kept=True),
-        Scene("activate", f"{version}/activate/", is_kept=True),
+        Scene("version", f"{version}/change/", ("wide light",)),
+        Scene("activate", f"{version}/activate/", ("wide light",)),
         Scene("try", f"{version}/try/"),
         Scene("files", f"{version}/files/"),
         Scene("upload", f"{REGISTRY}/modelversion/add/"),
