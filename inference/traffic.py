@@ -125,9 +125,7 @@ def last_used(tenant: str, models: Sequence[str]) -> dict[str, datetime]:
         return {}
     moments = valkey().hmget(_used_key(tenant), list(models))
     return {
-        model: datetime.fromtimestamp(int(moment), UTC)
-        for model, moment in zip(models, moments, strict=True)
-        if moment
+        model: datetime.fromtimestamp(int(moment), UTC) for model, moment in zip(models, moments, strict=True) if moment
     }
 
 

@@ -1,6 +1,7 @@
 """Runs that clients log stand beside the platform's own."""
 
 import uuid
+from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -10,7 +11,7 @@ from tenants.scope import tenant_scope
 from training import external_runs
 from training.models import Run
 
-LOGGED = {
+LOGGED: dict[str, Any] = {
     "params": {"depth": 3, "kind": "tree", "shuffled": True},
     "tags": {"git": "abc"},
     "inputs": [{"name": "churn", "digest": "0a1b", "source_type": "local", "tags": {"context": "training"}}],

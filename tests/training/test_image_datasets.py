@@ -81,10 +81,13 @@ def test_a_detector_learns_from_images_and_its_version_is_ready(acme, scientist,
         jobs.work_on(str(run.pk), execution.train)
         run.refresh_from_db()
         assert "map50" in run.metrics, run.log
-        jobs.work_on(str(run.version.inspection_job_id), registry_execution.inspect)
-        run.version.refresh_from_db()
-        assert (run.version.state, run.version.task) == ("ready", "detection")
-        assert run.version.signature["classes"] == list(pages.LABELS)
+        version = run.version
+        assert version is not None
+        jobs.work_on(str(version.inspection_job_id), registry_execution.inspect)
+        version.refresh_from_db()
+        assert (version.state, version.task) == ("ready", "detection")
+        assert version.signature is not None
+        assert version.signature["classes"] == list(pages.LABELS)
 
 
 def test_images_are_for_detectors_and_tables_for_the_others(acme, scientist, uploaded):

@@ -196,6 +196,7 @@ def test_a_bad_trials_fit_ends_early(acme, scientist, dataset):
         jobs.work_on(str(trial.pk), execution.work)
         trial.refresh_from_db()
         job, points = Job.objects.get(pk=trial.pk), trial.metric_history.filter(key="accuracy").count()
+    assert trial.search is not None
     assert (job.state, trial.search["pruned"], points) == ("succeeded", True, fit_watch.PRUNE_FROM_STEP + 1)
     assert "given up" in trial.log
     assert (trial.metrics, trial.peak_memory_bytes) == ({}, None)
