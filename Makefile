@@ -26,7 +26,7 @@ demo: install ## Start the platform, show what it does over HTTP, stop it
 	@exec $(STACK) run --var "$(VAR)" -- $(BIN)/python -m clients.demo
 
 test: install ## Run every test, on servers of their own
-	@exec $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@exec $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install ## Check style, types, imports and migrations, then run every test
 	$(BIN)/ruff format --check .

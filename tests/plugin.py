@@ -8,17 +8,11 @@ import os
 import pytest
 
 STARTED = "TENANTRY_TESTS_STARTED"  # the variables that a session has added for its own servers
-SHARE_A_PLATFORM = (
-    "tests/acceptance/test_pages.py",
-    "tests/acceptance/test_story.py",
-    "tests/acceptance/test_training.py",
-    "tests/acceptance/test_switch",
-)
 # What takes longest goes first, so that no process waits for another one's last file.
 FIRST = (
-    *SHARE_A_PLATFORM,
-    "tests/test_hostile_input.py",
+    "tests/acceptance/test_failures.py",
     "tests/acceptance/",
+    "tests/test_hostile_input.py",
     "tests/runtimes/test_compilation.py",
     "tests/runtimes/test_attack",
     "tests/runtimes/test_bad_files.py",
@@ -40,11 +34,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and those that share a running platform."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = "platform" if file.startswith(SHARE_A_PLATFORM) else file
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Put the longest files first; `--no-loadscope-reorder` keeps them there."""
     items.sort(key=_place)
 
 
