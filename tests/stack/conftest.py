@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,5 +131,6 @@ def stack(tmp_path: Path, var: Path) -> Iterator[Stack]:
     running = Stack(tmp_path, var)
     yield running
     for process in processes_of(var):
-        process.kill()
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            process.kill()
     wait_for(lambda: not processes_of(var))
