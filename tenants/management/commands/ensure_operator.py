@@ -25,8 +25,10 @@ class Command(BaseCommand):
         password = secrets.token_urlsafe(15)
         User.objects.create_superuser(EMAIL, password)
         kept = Path(settings.VAR) / "operator.json"
-        kept.unlink(missing_ok=True)
-        with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        unfinished = kept.with_suffix(".new")  # whoever finds the file finds all of it
+        unfinished.unlink(missing_ok=True)
+        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             json.dump({"email": EMAIL, "password": password}, file)
+        unfinished.rename(kept)
         if options["verbosity"]:  # `make up` shows it itself
             self.stdout.write(f"operator made: {EMAIL} with the password {password} (shown once, kept in {kept})")
