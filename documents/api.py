@@ -4,10 +4,9 @@ import uuid
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
-from django.utils.datastructures import MultiValueDict
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.generics import ListAPIView
@@ -31,7 +30,7 @@ from documents.serializers import (
 )
 from models_registry.downloads import send_file, send_files, show_file, show_png
 from models_registry.quota import check_announced
-from models_registry.spooling import SpoolingUploadHandler
+from models_registry.uploading import Uploading
 from tenants.authentication import caller_of
 from tenants.idempotency import Idempotent
 from tenants.job_api import await_end, wait_asked
@@ -48,20 +47,13 @@ TITLE = OpenApiParameter("title", str, description="Only those whose title has t
 FORMAT = OpenApiParameter("format", enum=FORMATS, description="zip: with the pages' images. coco: COCO JSON alone.")
 
 
-class DocumentsView(Idempotent, ListAPIView[Document]):
+class DocumentsView(Uploading, Idempotent, ListAPIView[Document]):
     """The tenant's documents."""
 
     scopes = {"POST": Scope.WRITE}
     serializer_class = DocumentSerializer
     parser_classes = (MultiPartParser,)
     order_fields = ("-created_at", "title")
-
-    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        # As for datasets: nobody's body is read before they were let in, and files wait on the disk without a name.
-        if request.method == "POST":
-            request.upload_handlers = [SpoolingUploadHandler(request)]
-            request._post, request._files = QueryDict(), MultiValueDict()  # type: ignore[attr-defined]
-        return super().initialize_request(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -8,7 +8,7 @@ from typing import BinaryIO
 from django.conf import settings
 from django.db import transaction
 
-from common.errors import Conflict, Invalid, NotFound, Throttled, TooLarge, Unavailable, UnsupportedMedia
+from common.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable, UnsupportedMedia
 from documents import page_ranges
 from documents.coco import RESULT_PATH
 from documents.execution import ATTEMPTS, HELP, READ, call_helpers, end_pages
@@ -17,15 +17,15 @@ from documents.page_files import detections_on, image_file, page_files
 from inference.predictions import error_of
 from inference.routing import Route
 from models_registry.blobs import IncomingFile, open_file, store_bundle
-from models_registry.models import Bundle, BundleFile, ModelVersion
+from models_registry.models import Bundle, BundleFile
 from models_registry.quota import ENVELOPE_BYTES, check_room, claim_room
+from models_registry.services import hold_version
 from runtimes import errors as faults
 from runtimes.client import HostClient
 from runtimes.page_work import SNIFFED_BYTES, media_type_of
 from tenants import jobs
 from tenants.audit import record
-from tenants.models import Job, JobState, Tenant
-from tenants.scope import current_tenant
+from tenants.models import Job, JobState
 
 SUFFIXES = {
     "application/pdf": "pdf",
@@ -37,7 +37,6 @@ SUFFIXES = {
 DEFAULT_DPI, LEAST_DPI = 150, 36
 DEFAULT_MIN_SCORE = 0.5
 MOST_OPEN = 20
-RETRY_AFTER_FULL_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -119,8 +118,8 @@ def submit_document(*, wanted: Wanted, file: StoredFile, route: Route, actor: st
         TooLarge, Denied: it is over the tenant's quota. Invalid: a wish is not right.
     """
     wanted = wanted.checked()
-    _hold_version(route.version.pk, f"Version {route.version.number} of {route.model_name}")
-    _require_room()
+    hold_version(route.version.pk, f"Version {route.version.number} of {route.model_name}")
+    jobs.require_room(READ, MOST_OPEN, "documents")
     claim_room(file.bundle)
     document_id = uuid.uuid4()
     document = Document.objects.create(
@@ -174,8 +173,8 @@ def retry_document(*, document: Document, actor: str) -> Document:
         raise Conflict("Every page was read; there is nothing to try again.", code="nothing_to_retry")
     if document.version_id is None:
         raise Conflict("The version was deleted; send the document again for another.", code="version_deleted")
-    _hold_version(document.version_id, f"Version {document.version_number} of {document.model_name}")
-    _require_room()
+    hold_version(document.version_id, f"Version {document.version_number} of {document.model_name}")
+    jobs.require_room(READ, MOST_OPEN, "documents")
     again = left.update(
         state=JobState.QUEUED, holder=None, attempts=0, error_code="", error_message="", finished_at=None
     )
@@ -262,23 +261,3 @@ def _host() -> HostClient:
             code="host_unavailable",
         )
     return HostClient(settings.MODELS_SOCKET)
-
-
-def _hold_version(key: uuid.UUID, name: str) -> None:
-    """Lock the version until the row that points at it is committed: a delete waits, then finds the open job."""
-    if not ModelVersion.objects.select_for_update(no_key=True).filter(pk=key).exists():
-        raise Conflict(f"{name} was deleted.", code="version_deleted")
-
-
-def _require_room() -> None:
-    """Go on only if the tenant may have one more open document. Its row is locked: of two requests for the last place,
-    one gets it."""
-    tenant = Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant().pk)
-    open_jobs = Job.objects.open().filter(tenant=tenant, kind=READ).count()
-    if open_jobs >= MOST_OPEN:
-        raise Throttled(
-            f"{open_jobs} documents are open and a tenant may have {MOST_OPEN}, so 0 are left; wait for one to end, "
-            "or cancel one.",
-            code="too_many_open_jobs",
-            retry_after_s=RETRY_AFTER_FULL_S,
-        )

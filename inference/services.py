@@ -11,7 +11,7 @@ from inference.decoding import decode
 from inference.execution import KIND
 from inference.models import AsyncPrediction, Feedback
 from inference.routing import Route
-from models_registry.models import ModelVersion
+from models_registry.services import hold_version
 from tenants import jobs
 
 SELECTING = ("version", "alias", "select", "async")
@@ -26,9 +26,7 @@ def submit_prediction(*, route: Route, body: Mapping[str, Any], actor: str) -> A
         Conflict: the version was deleted meanwhile.
     """
     decode(body, route.version.signature)
-    # Locked until the row that points at it is committed: a delete waits, then finds the open job.
-    if not ModelVersion.objects.select_for_update(no_key=True).filter(pk=route.version.pk).exists():
-        raise Conflict(f"Version {route.version.number} of {route.model_name} was deleted.", code="version_deleted")
+    hold_version(route.version.pk, f"Version {route.version.number} of {route.model_name}")
     prediction_id = uuid.uuid4()
     job = jobs.submit(KIND, prediction_id.hex, job_id=prediction_id)
     try:

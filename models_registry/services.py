@@ -144,6 +144,18 @@ def change_version(*, version: ModelVersion, actor: str, **changes: Any) -> Mode
     return version
 
 
+def hold_version(key: uuid.UUID, name: str) -> None:
+    """Lock a version until the row that points at it is committed: a delete waits, then finds the open job.
+
+    name: what the caller knows it by.
+
+    Raises:
+        Conflict: it was deleted.
+    """
+    if not ModelVersion.objects.select_for_update(no_key=True).filter(pk=key).exists():
+        raise Conflict(f"{name} was deleted.", code="version_deleted")
+
+
 @transaction.atomic
 def delete_version(*, version: ModelVersion, actor: str) -> None:
     """Remove a version that nothing uses; its files follow once no other version has them.
@@ -156,7 +168,7 @@ def delete_version(*, version: ModelVersion, actor: str) -> None:
         raise Conflict(f"{version} {part}; change the deployment or deactivate the model first.", code="version_active")
     if names := list(version.aliases.values_list("name", flat=True)):
         raise Conflict(f"{version} has the aliases {', '.join(names)}; remove them first.", code="version_aliased")
-    # Locked, so that a prediction that is being queued for it is among its open jobs, or finds it gone.
+    # Locked, so that what is being queued for it (`hold_version`) is among its open jobs, or finds it gone.
     list(ModelVersion.objects.select_for_update().filter(pk=version.pk).values_list("pk"))
     _refuse_if_used(version, model)
     number, key = version.number, pool_key(current_tenant(), version)

@@ -18,13 +18,14 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
-from common.errors import PlatformError, Unavailable
+from common.errors import PlatformError, Throttled, Unavailable
 from tenants.models import Job, JobLost, Tenant, TenantState
 from tenants.scope import connection, current_tenant, tenant_scope
 
 log = logging.getLogger(__name__)
 
 RETRY_DELAY = timedelta(seconds=5)
+RETRY_AFTER_FULL_S = 30.0
 RENEW_EVERY_S = 5.0
 PRUNE_BATCH = 1_000
 SWEPT_AT_ONCE, SWEPT_OF_A_TENANT = 500, 100
@@ -62,6 +63,26 @@ def submit(kind: str, object_id: str, *, max_attempts: int = 3, job_id: uuid.UUI
     )
     transaction.on_commit(lambda: send_hint(job))
     return job
+
+
+def require_room(kind: str, most_open: int, named: str) -> None:
+    """Go on only if the current tenant may have one more open job of this kind, in the transaction that submits it. The
+    tenant's row is locked: of two requests for the last place, one gets it.
+
+    named: what the jobs are to the tenant, in the plural.
+
+    Raises:
+        Throttled: it has as many as it may have.
+    """
+    tenant = Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant().pk)
+    open_jobs = Job.objects.open().filter(tenant=tenant, kind=kind).count()
+    if open_jobs >= most_open:
+        raise Throttled(
+            f"{open_jobs} {named} are open and a tenant may have {most_open}, so 0 are left; wait for one to end, "
+            "or cancel one.",
+            code="too_many_open_jobs",
+            retry_after_s=RETRY_AFTER_FULL_S,
+        )
 
 
 def send_hint(job: Job, lives: timedelta | None = None) -> None:

@@ -15,6 +15,7 @@ from rest_framework.views import APIView
 from common.errors import NotFound
 from common.queries import whole_number_asked
 from models_registry.quota import ENVELOPE_BYTES, check_announced
+from models_registry.uploading import Uploading
 from runtimes.profiles import Profile
 from runtimes.trainers import TRAINERS
 from tenants.authentication import caller_of
@@ -37,7 +38,6 @@ from training.serializers import (
     TrainersSerializer,
     described,
 )
-from training.uploads import Uploading
 
 DEFAULT_PREVIEW_ROWS = 20
 MOST_PREVIEW_ROWS = 100

@@ -20,6 +20,7 @@ from models_registry.api import BINARY, AnyAccept
 from models_registry.downloads import send_file
 from models_registry.metadata import storable_fault
 from models_registry.quota import check_announced
+from models_registry.uploading import Uploading
 from tenants.authentication import caller_of
 from tenants.idempotency import Idempotent
 from tenants.models import Scope
@@ -35,7 +36,6 @@ from training.external_serializers import (
 )
 from training.models import HEAVY, Run, RunArtifact, RunKind
 from training.serializers import RunSerializer
-from training.uploads import Uploading
 
 
 class ExternalRunsView(Idempotent, APIView):

@@ -20,6 +20,7 @@ from common.errors import Invalid, NotFound
 from common.http import KeysetPagination, accepted
 from common.queries import text_asked
 from models_registry.models import ModelVersion
+from models_registry.uploading import Uploading
 from runtimes.measured import Evaluation
 from tenants.authentication import caller_of
 from tenants.idempotency import Idempotent
@@ -42,7 +43,6 @@ from training.serializers import (
     SearchSerializer,
     described,
 )
-from training.uploads import Uploading
 
 MOST_METRIC_CHARS = 250
 IDS = OpenApiParameter(

@@ -4,10 +4,9 @@ import uuid
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpRequest, QueryDict, StreamingHttpResponse
+from django.http import StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import path, reverse
-from django.utils.datastructures import MultiValueDict
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.generics import ListAPIView
@@ -24,8 +23,8 @@ from inference.models import BatchJob
 from inference.routing import route
 from models_registry.downloads import send_file
 from models_registry.quota import check_announced
-from models_registry.spooling import SpoolingUploadHandler
 from models_registry.stored_tables import StoredTable
+from models_registry.uploading import Uploading
 from tenants.authentication import caller_of
 from tenants.idempotency import Idempotent
 from tenants.job_api import await_end, wait_asked
@@ -39,20 +38,13 @@ STATE = OpenApiParameter("state", enum=JobState.values, description="Only those 
 MODEL = OpenApiParameter("model", str, description="Only those of this model.")
 
 
-class BatchJobsView(Idempotent, ListAPIView[BatchJob]):
+class BatchJobsView(Uploading, Idempotent, ListAPIView[BatchJob]):
     """The tenant's batch jobs."""
 
     scopes = {"POST": Scope.WRITE}
     serializer_class = BatchJobSerializer
     parser_classes = (JsonParser, MultiPartParser)
     order_fields = ("-created_at",)
-
-    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        # As for datasets: nobody's body is read before they were let in, and files wait on the disk without a name.
-        if request.method == "POST":
-            request.upload_handlers = [SpoolingUploadHandler(request)]
-            request._post, request._files = QueryDict(), MultiValueDict()  # type: ignore[attr-defined]
-        return super().initialize_request(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

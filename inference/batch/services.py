@@ -8,22 +8,21 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
 
-from common.errors import Conflict, Invalid, NotFound, Throttled
+from common.errors import Conflict, Invalid, NotFound
 from inference.batch.work import ATTEMPTS, KIND
 from inference.models import BatchJob
 from inference.routing import Route
 from models_registry.blobs import IncomingFile, store_bundle
-from models_registry.models import BundleFile, ModelVersion
+from models_registry.models import BundleFile
 from models_registry.quota import check_room, claim_room
+from models_registry.services import hold_version
 from models_registry.stored_tables import StoredTable
 from tenants import jobs
 from tenants.audit import record
-from tenants.models import Job, JobState, Tenant
-from tenants.scope import current_tenant
+from tenants.models import JobState
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 MOST_OPEN = 20
-RETRY_AFTER_FULL_S = 30.0
 
 
 def table_of_dataset(name: str) -> StoredTable:
@@ -60,10 +59,8 @@ def submit_batch(*, route: Route, table: StoredTable, probabilities: bool, actor
         Conflict: the version was deleted meanwhile. Throttled: the tenant has as many open ones as it may have.
         TooLarge, Denied: the table is over the tenant's quota.
     """
-    # Locked until the row that points at it is committed: a delete waits, then finds the open job.
-    if not ModelVersion.objects.select_for_update(no_key=True).filter(pk=route.version.pk).exists():
-        raise Conflict(f"Version {route.version.number} of {route.model_name} was deleted.", code="version_deleted")
-    _require_room()
+    hold_version(route.version.pk, f"Version {route.version.number} of {route.model_name}")
+    jobs.require_room(KIND, MOST_OPEN, "batch jobs")
     claim_room(table.bundle)
     batch_id = uuid.uuid4()
     batch = BatchJob.objects.create(
@@ -109,17 +106,3 @@ def result_file(batch: BatchJob) -> BundleFile:
     if file is None:
         raise NotFound("The result is no longer kept.")
     return file
-
-
-def _require_room() -> None:
-    """Go on only if the tenant may have one more open batch job. Its row is locked: of two requests for the last place,
-    one gets it."""
-    tenant = Tenant.objects.select_for_update(no_key=True).get(pk=current_tenant().pk)
-    open_jobs = Job.objects.open().filter(tenant=tenant, kind=KIND).count()
-    if open_jobs >= MOST_OPEN:
-        raise Throttled(
-            f"{open_jobs} batch jobs are open and a tenant may have {MOST_OPEN}, so 0 are left; wait for one to end, "
-            "or cancel one.",
-            code="too_many_open_jobs",
-            retry_after_s=RETRY_AFTER_FULL_S,
-        )

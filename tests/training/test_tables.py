@@ -110,10 +110,13 @@ def test_a_row_that_never_ends_is_refused_in_bounded_memory(monkeypatch):
 def test_memory_does_not_grow_with_the_file(tmp_path):
     path = tmp_path / "long.csv"
     path.write_bytes(b"a,b,c\n" + b"0.123456,some text,42\n" * 50_000)
-    with path.open("rb") as file, peak_memory() as peak:
-        table = read_table(file)
-    assert table.row_count == 50_000
-    assert peak.size_bytes < 300_000  # of a file of a megabyte
+    peaks = []
+    for _ in range(3):  # threads of other tests may take memory during one of them
+        with path.open("rb") as file, peak_memory() as peak:
+            table = read_table(file)
+        assert table.row_count == 50_000
+        peaks.append(peak.size_bytes)
+    assert min(peaks) < 1 << 18
 
 
 def test_a_preview_reads_no_further_than_it_shows():
