@@ -120,14 +120,14 @@ def _tell(tenant: Tenant, story: Story, folder: Path) -> None:
     run = _timed("run", lambda: tenant.runs.start(story.trainer, dataset, TARGET, model, **start).wait(**QUIETLY))
     _print(f"its {story.metric}", f"{run.metrics[story.metric]:.3f}")
     _print("its fit", f"{run.body['duration_s']:.1f} s, {run.body['peak_memory_bytes'] / MIB:.0f} MiB at its highest")
-    asked = {"metric": story.metric, "method": "bayesian", "trials": TRIALS, "params": story.params}
+    asked = {"metric": story.metric, "method": "bayes", "trials": TRIALS, "params": story.params}
     search = tenant.searches.start(story.trainer, dataset, TARGET, model, story.space, **asked)
     found = _timed(f"search of {TRIALS} trials", lambda: search.wait(**QUIETLY))
     best = tenant.runs[found.id]
-    compared = tenant.runs.compare(run, best)
-    _print(f"{story.metric} of the run and of the best one", compared["metrics"][story.metric])
+    compared = {row["name"]: row["values"] for row in tenant.runs.compare(run, best)["metrics"]}
+    _print(f"{story.metric} of the run and of the best one", compared[story.metric])
     tenant.models[model].version(run.version).wait_until_ready()
-    rows = frame.drop(columns=TARGET).head(3).astype(object).where(frame.head(3).notna(), None)
+    rows = frame.drop(columns=TARGET).head(3)
     answer = _timed("first prediction", lambda: tenant.models[model].answer(rows))
     _print("what serves", f"version {answer['version']}, answers {answer['predictions']}")
 
