@@ -238,6 +238,30 @@ class Models:
         return Model(name, self._connection)
 
 
+def _rows(rows: Any) -> dict[str, Any]:
+    """Rows as the body of a prediction names them. A frame's numbers keep every digit, and its dates are ISO texts."""
+    if _is_frame(rows):
+        return {"dataframe_split": _split(rows)}
+    listed = rows.tolist() if hasattr(rows, "tolist") else list(rows)
+    return {"dataframe_records" if listed and isinstance(listed[0], Mapping) else "instances": listed}
+
+
+def _is_frame(value: Any) -> bool:
+    return hasattr(value, "columns") and hasattr(value, "notna")
+
+
+def _split(frame: Any) -> dict[str, Any]:
+    cells = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+    return {"columns": [str(name) for name in frame.columns], "data": [[_plain(cell) for cell in row] for row in cells]}
+
+
+def _plain(cell: Any) -> Any:
+    """What JSON can say of a cell: a moment in ISO form, a number of numpy's as Python's."""
+    if hasattr(cell, "isoformat"):
+        return cell.isoformat()
+    return cell.item() if hasattr(cell, "item") else cell
+
+
 @dataclass(frozen=True)
 class Model:
     """A registered model."""
@@ -252,11 +276,7 @@ class Model:
 
     def answer(self, rows: Any, **asked: Any) -> dict[str, Any]:
         """The whole answer to a prediction: `predictions`, `probabilities`, `classes`, the version that gave it."""
-        body = (
-            {"dataframe_split": json.loads(rows.to_json(orient="split", index=False))}
-            if hasattr(rows, "to_json")
-            else {"dataframe_records" if rows and isinstance(rows[0], Mapping) else "instances": rows}
-        )
+        body = _rows(rows)
         found: dict[str, Any] = self._connection.post(f"models/{self.name}/predict", {**body, **asked})
         return found
 
