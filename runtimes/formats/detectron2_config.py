@@ -11,12 +11,13 @@ from runtimes.errors import ArtifactRejected, plain
 from runtimes.formats.yaml_file import read_yaml
 
 MAX_BYTES = 1 << 18
-MARK = re.compile(rb"^\s+META_ARCHITECTURE\s*:", re.MULTILINE)
+MARK = re.compile(rb"""^(_BASE_|[^#\n]*\bMETA_ARCHITECTURE["']?)\s*:""", re.MULTILINE)
 # what training needed: where data and weights lay, and where results went
 LEFT_OUT = frozenset({"OUTPUT_DIR", "DATASETS", "SOLVER", "TEST", "DATALOADER", "VIS_PERIOD", "CUDNN_BENCHMARK"})
 LEADS_OUTSIDE = re.compile(r"://|^[/~]|^[A-Za-z]:[\\/]|(^|[/\\])\.\.([/\\]|$)|\$\{?\w")
 BASE = "_BASE_"
 MOST_DETECTIONS = "DETECTIONS_PER_IMAGE"
+MOST_VALUES = 20_000  # a real configuration has 300; aliases make more of a few lines than anybody could walk through
 
 
 def find(files: Files) -> str | None:
@@ -43,18 +44,32 @@ def read(files: Files, path: str) -> dict[str, Any]:
     """
     content = read_yaml(files, path)
     if BASE in content:
-        raise _refused(f"it builds on another file ({BASE}); write it out whole with cfg.dump()")
+        raise refused(f"it builds on another file ({BASE}); write it out whole with cfg.dump()")
     model = content.get("MODEL")
     if not isinstance(model, Mapping) or not isinstance(model.get("META_ARCHITECTURE"), str):
-        raise _refused("MODEL.META_ARCHITECTURE is missing")
+        raise refused("MODEL.META_ARCHITECTURE is missing")
     kept = {str(key): value for key, value in content.items() if key not in LEFT_OUT}
     kept["MODEL"] = {**model, "WEIGHTS": "", "DEVICE": "cpu"}
     if (most := _most_detections(content.get("TEST"))) is not None:
         kept["TEST"] = {MOST_DETECTIONS: most}
-    for name, text in _texts(kept, ""):
-        if LEADS_OUTSIDE.search(text):
-            raise _refused(f"{plain(name, 80)} names '{plain(text, 80)}', and nothing outside the upload is read")
+    refuse_what_leads_outside(kept)
     return kept
+
+
+def refuse_what_leads_outside(config: Mapping[str, Any]) -> None:
+    """Go on only if no value names a path, an address or a variable of the environment.
+
+    Raises:
+        ArtifactRejected: one does, or there are too many of them to look at.
+    """
+    try:
+        for count, (name, value) in enumerate(_values(config, "")):
+            if count > MOST_VALUES:
+                raise refused(f"it has more than {MOST_VALUES} values")
+            if isinstance(value, str) and LEADS_OUTSIDE.search(value):
+                raise refused(f"{plain(name, 80)} names '{plain(value, 80)}', and nothing outside the upload is read")
+    except RecursionError as error:
+        raise refused("its values are nested without end") from error
 
 
 def _most_detections(test: Any) -> int | None:
@@ -63,16 +78,17 @@ def _most_detections(test: Any) -> int | None:
     return most if type(most) is int and most > 0 else None
 
 
-def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield name, value
-    elif isinstance(value, Mapping):
+def _values(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The value and all that are in it, each with its name."""
+    yield name, value
+    if isinstance(value, Mapping):
         for key, part in value.items():
-            yield from _texts(part, f"{name}.{key}".lstrip("."))
+            yield from _values(part, f"{name}.{key}".lstrip("."))
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _texts(part, name)
+            yield from _values(part, name)
 
 
-def _refused(why: str) -> ArtifactRejected:
+def refused(why: str) -> ArtifactRejected:
+    """The rejection of a configuration, to be raised."""
     return ArtifactRejected("invalid_config", f"The detectron2 configuration cannot be used: {why}.")

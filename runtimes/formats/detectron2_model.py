@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,23 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import transforms
-from detectron2.modeling import build_model
+from detectron2.modeling import build_model, detector_postprocess
 
 from runtimes import detection
-from runtimes.errors import ArtifactRejected, describe, plain
+from runtimes.errors import ArtifactRejected, describe, lacks_memory, plain
 from runtimes.formats import detectron2_config
 from runtimes.formats.detector import findings_of, page_of, proved
 from runtimes.protocol import Findings, OnStage, Prediction, Predictor, Runtime, Source
 from runtimes.signature import Batch
 
 TORCH_FILES = (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")  # a zip, or torch's older form
-CLASS_COUNTS = ("ROI_HEADS", "RETINANET", "FCOS")  # where a configuration says how many classes there are
+# which part of a configuration says how many classes a network tells; of others it is not known
+CLASS_COUNTS = {"GeneralizedRCNN": "ROI_HEADS", "PanopticFPN": "ROI_HEADS", "RetinaNet": "RETINANET"}
+WITH_MASKS = ("GeneralizedRCNN", "PanopticFPN")
 FILLED = frozenset({"pixel_mean", "pixel_std"})  # which come from the configuration
 MOST_ROWS = 64  # of a mask that its outline follows
+TOGETHER = 16  # masks as large as the page, of 4 MB each on one of 200 dpi
+CHANNELS = ("RGB", "BGR")
 SHOWN = 5
 
 
@@ -65,6 +69,8 @@ def _loaded(source: Source) -> tuple[Detectron2Predictor, list[str]]:
     try:
         network = build_model(config)
     except Exception as error:
+        if lacks_memory(error):
+            raise
         reason = f"The network that the configuration describes could not be built ({describe(error, 300)})."
         raise ArtifactRejected("invalid_config", reason) from error
     notes = _fill(network, _weights(source))
@@ -77,8 +83,10 @@ def _config(told: Mapping[str, Any]) -> Any:
     try:
         config.merge_from_other_cfg(CfgNode(dict(told)))
     except (KeyError, ValueError, AssertionError, TypeError) as error:
-        reason = f"The detectron2 configuration cannot be used: {describe(error, 300)}."
-        raise ArtifactRejected("invalid_config", reason) from error
+        raise detectron2_config.refused(describe(error, 300)) from error
+    detectron2_config.refuse_what_leads_outside(config)  # again, since merging has read what stood in quotes
+    if config.INPUT.FORMAT not in CHANNELS:
+        raise detectron2_config.refused(f"INPUT.FORMAT is none of {', '.join(CHANNELS)}")
     config.MODEL.WEIGHTS, config.MODEL.DEVICE = "", "cuda" if torch.cuda.is_available() else "cpu"
     return config
 
@@ -112,6 +120,8 @@ def _fill(network: Any, weights: dict[str, Any]) -> list[str]:
     try:
         left = DetectionCheckpointer(network)._load_model(weights)
     except Exception as error:
+        if lacks_memory(error):
+            raise
         reason = f"The weights could not be taken ({describe(error, 300)})."
         raise ArtifactRejected("architecture_mismatch", reason) from error
     shapes = [str(name) for name, *_ in left.incorrect_shapes]
@@ -126,8 +136,8 @@ def _fill(network: Any, weights: dict[str, Any]) -> list[str]:
 
 def _labels(config: Any, options: Mapping[str, Any]) -> tuple[str, ...]:
     """The declared labels, as many as there are classes; without any, numbered ones."""
-    counts = [int(config.MODEL[name].NUM_CLASSES) for name in CLASS_COUNTS if _decides(config, name)]
-    count = counts[0] if counts else 0
+    part = CLASS_COUNTS.get(str(config.MODEL.META_ARCHITECTURE))
+    count = int(config.MODEL[part].NUM_CLASSES) if part in config.MODEL else 0
     declared = [str(label) for label in options.get("labels") or ()]
     if not declared:
         return tuple(f"class {number}" for number in range(count or 1))
@@ -135,13 +145,6 @@ def _labels(config: Any, options: Mapping[str, Any]) -> tuple[str, ...]:
         reason = f"The metadata names {len(declared)} labels, and the configuration has {count} classes."
         raise ArtifactRejected("labels_mismatch", reason)
     return tuple(declared)
-
-
-def _decides(config: Any, name: str) -> bool:
-    """Whether the classes of this part of the configuration are those that the network tells."""
-    architecture = str(config.MODEL.META_ARCHITECTURE)
-    own = {"RETINANET": "RetinaNet", "FCOS": "FCOS"}.get(name, "GeneralizedRCNN")
-    return name in config.MODEL and architecture == own
 
 
 class Detectron2Predictor:
@@ -152,7 +155,7 @@ class Detectron2Predictor:
     def __init__(self, network: Any, config: Any, labels: Sequence[str]) -> None:
         self._network, self.labels = network, tuple(labels)
         self.architecture = str(config.MODEL.META_ARCHITECTURE)
-        self.has_masks = bool(config.MODEL.MASK_ON) and self.architecture == "GeneralizedRCNN"
+        self.has_masks = bool(config.MODEL.MASK_ON) and self.architecture in WITH_MASKS
         self._is_bgr = config.INPUT.FORMAT == "BGR"
         shortest = config.INPUT.MIN_SIZE_TEST
         self._resize = transforms.ResizeShortestEdge([shortest, shortest], config.INPUT.MAX_SIZE_TEST)
@@ -165,13 +168,35 @@ class Detectron2Predictor:
         small = self._resize.get_transform(given).apply_image(given)
         row = torch.as_tensor(np.ascontiguousarray(small.astype("float32").transpose(2, 0, 1)))
         with torch.no_grad():
-            (answer,) = self._network([{"image": row, "height": height, "width": width}])
-        if "instances" not in answer:
-            raise ValueError("the network tells no instances, so it is no detector")
-        found = answer["instances"].to("cpu")
-        masks = _outlines(found.pred_masks.numpy()) if self.has_masks else None
-        boxes, scores, labels = found.pred_boxes.tensor.numpy(), found.scores.numpy(), found.pred_classes.numpy()
-        return detection.prediction_of(boxes, scores, labels, masks)
+            parts = [_arrays(part) for part in self._found([{"image": row, "height": height, "width": width}])]
+        boxes, scores, labels, masks = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return detection.prediction_of(boxes, scores, labels, masks if self.has_masks else None)
+
+    def _found(self, page: list[dict[str, Any]]) -> Iterator[Any]:
+        """The instances on the page, in parts that fit into memory where they have masks as large as the page.
+
+        Those of a network with masks are scaled here as its own forward does it for all of them at once.
+        """
+        if not self.has_masks:
+            (answer,) = self._network(page)
+            if "instances" not in answer:
+                raise ValueError("the network tells no instances, so it is no detector")
+            yield answer["instances"]
+            return
+        raw = self._network.inference(page, do_postprocess=False)
+        (found,) = raw[0] if isinstance(raw, tuple) else raw  # beside what PanopticFPN says of the background
+        for start in range(0, max(len(found), 1), TOGETHER):
+            yield detector_postprocess(found[start : start + TOGETHER], page[0]["height"], page[0]["width"])
+
+
+def _arrays(found: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes, scores, labels and the outlines of masks, where there are any."""
+    found = found.to("cpu")
+    boxes = found.pred_boxes.tensor.numpy()
+    if boxes.shape[1] != 4:
+        raise ValueError("the network tells turned boxes, and only upright ones are served")
+    masks = found.pred_masks.numpy() if found.has("pred_masks") else np.zeros((len(boxes), 0, 0), np.bool_)
+    return boxes, found.scores.numpy(), found.pred_classes.numpy(), _outlines(masks)
 
 
 def _outlines(masks: np.ndarray) -> np.ndarray:

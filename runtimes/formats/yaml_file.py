@@ -26,6 +26,10 @@ def read_yaml(files: Files, path: str) -> Mapping[str, Any]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         content = yaml.load(files.read(path), loader)  # noqa: S506 (both loaders make plain values only)
+    except yaml.constructor.ConstructorError as error:
+        raise _unreadable(
+            path, "it holds tags, such as those of Python objects, and only plain values are read"
+        ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _unreadable(path, "it is no YAML") from error
     if not isinstance(content, Mapping):

@@ -1,9 +1,10 @@
 """Makes a detectron2 model and what its own DefaultPredictor finds with it; run by the interpreter of a library set.
 
-    python detectron2_reference.py FOLDER NAME STEPS
+    python detectron2_reference.py FOLDER NAME STEPS [SETTING VALUE ...]
 
-Reads FOLDER/page.npy; writes model.pth, config.yaml and found.npz. NAME is a configuration of the model zoo; its
-network has random weights, trained for STEPS steps on black rectangles.
+Reads FOLDER/pages.npz (images of one size, and rows of page, x0, y0, x1, y1, label); writes model.pth, config.yaml and
+found.npz, what is found on the last page. NAME is a configuration of the model zoo; its network has random weights,
+trained for STEPS steps on all pages but the last.
 """
 
 from __future__ import annotations
@@ -18,58 +19,71 @@ from detectron2.config import get_cfg
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
 
 CLASSES = 4
-SIDE = 256
 
 
-def configured(name: str):
-    """The configuration, small enough for a test."""
+def configured(name: str, settings: list[str]):
+    """The configuration, for a CPU and small enough for a test."""
     config = get_cfg()
     config.merge_from_file(model_zoo.get_config_file(name))
     config.MODEL.DEVICE = "cpu"
-    config.MODEL.ROI_HEADS.NUM_CLASSES = CLASSES
-    config.MODEL.RETINANET.NUM_CLASSES = CLASSES
-    config.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.05
+    for part in (config.MODEL.ROI_HEADS, config.MODEL.RETINANET):
+        part.NUM_CLASSES = CLASSES
+    config.MODEL.RETINANET.SCORE_THRESH_TEST = 0.001
     config.INPUT.MIN_SIZE_TEST, config.INPUT.MAX_SIZE_TEST = 320, 480
     config.TEST.DETECTIONS_PER_IMAGE = 37
+    config.merge_from_list(settings)
     return config
 
 
-def train(network, steps: int) -> None:
-    """Some steps on images with one rectangle each, whose label is the quarter that it lies in."""
-    chance = np.random.default_rng(0)
+def train(network, pages, steps: int, bgr: bool) -> None:
+    """Some steps on a page at a time; a thing's mask is its box."""
+    images, boxes = pages["images"][:-1], pages["boxes"]
     network.train()
-    optimizer = torch.optim.SGD([one for one in network.parameters() if one.requires_grad], lr=0.002, momentum=0.9)
-    for _ in range(steps):
-        x, y = chance.integers(8, SIDE - 100, 2)
-        image = np.full((3, SIDE, SIDE), 255, np.uint8)
-        image[:, y : y + 80, x : x + 60] = 0
-        true = Instances((SIDE, SIDE))
-        true.gt_boxes = Boxes(torch.tensor([[x, y, x + 60, y + 80]], dtype=torch.float32))
-        true.gt_classes = torch.tensor([int(x > SIDE / 2) + 2 * int(y > SIDE / 2)])
-        true.gt_masks = BitMasks(torch.from_numpy(image[:1] == 0))
-        losses = network([{"image": torch.from_numpy(image), "instances": true}])
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
+    wanted = [one for one in network.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(wanted, lr=3e-4)
+    with EventStorage():
+        for step in range(steps):
+            place = step % len(images)
+            image = images[place][:, :, ::-1] if bgr else images[place]
+            true = truth(boxes[boxes[:, 0] == place], image.shape[:2])
+            losses = network([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy()), "instances": true}])
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            torch.nn.utils.clip_grad_norm_(wanted, 5.0)
+            optimizer.step()
 
 
-def main(folder: Path, name: str, steps: int) -> None:
-    """Make the artifact, and find things on the page with it."""
+def truth(rows: np.ndarray, size: tuple[int, int]):
+    """What is on one page."""
+    masks = np.zeros((len(rows), *size), bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, rows[:, 1:5].round().astype(int), strict=True):
+        mask[y0:y1, x0:x1] = True
+    true = Instances(size)
+    true.gt_boxes = Boxes(torch.tensor(rows[:, 1:5], dtype=torch.float32))
+    true.gt_classes = torch.tensor(rows[:, 5], dtype=torch.int64)
+    true.gt_masks = BitMasks(torch.from_numpy(masks))
+    return true
+
+
+def main(folder: Path, name: str, steps: int, settings: list[str]) -> None:
+    """Make the artifact, and find things on the last page with it."""
     torch.manual_seed(3)
-    config = configured(name)
+    torch.set_num_threads(1)  # sums have the order that they have in a runner
+    pages = np.load(folder / "pages.npz")
+    config = configured(name, settings)
     network = build_model(config)
     if steps:
-        train(network, steps)
+        train(network, pages, steps, bgr=config.INPUT.FORMAT == "BGR")
     torch.save({"model": network.state_dict(), "iteration": steps}, folder / "model.pth")
     (folder / "config.yaml").write_text(config.dump())
     config.MODEL.WEIGHTS = str(folder / "model.pth")
-    page = np.load(folder / "page.npy")
+    page = pages["images"][-1]
     found = DefaultPredictor(config)(page[:, :, ::-1])["instances"].to("cpu")  # it takes BGR, as OpenCV reads images
     masks = {"masks": found.pred_masks.numpy()} if found.has("pred_masks") else {}
-    np.savez(
+    np.savez_compressed(
         folder / "found.npz",
         boxes=found.pred_boxes.tensor.numpy(),
         scores=found.scores.numpy(),
@@ -79,4 +93,4 @@ def main(folder: Path, name: str, steps: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:])
