@@ -1,7 +1,9 @@
 """A tenant's own training program: a zip with `train.py`, unpacked and kept as a bundle."""
 
 import io
+import lzma
 import zipfile
+import zlib
 from typing import BinaryIO
 
 from common.errors import Invalid, TooLarge
@@ -11,6 +13,18 @@ from models_registry.paths import check_paths
 
 ENTRY = "train.py"
 MOST_FILES, MOST_BYTES = 200, 4 << 20
+# What zipfile raises over bytes that are no zip, or one whose files are damaged or encrypted.
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    IndexError,
+    ValueError,
+    OSError,
+)
 
 
 def keep_program(file: BinaryIO) -> Bundle:
@@ -23,7 +37,7 @@ def keep_program(file: BinaryIO) -> Bundle:
     try:
         with zipfile.ZipFile(file) as archive:
             files = _files(archive)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except DAMAGED as error:
         raise Invalid("The program is no zip file that can be read.", fields={"code": "no zip file"}) from error
     if ENTRY not in files:
         raise Invalid(f"The zip has no {ENTRY} at its top.", fields={"code": f"it needs a {ENTRY}"})

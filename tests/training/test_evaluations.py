@@ -100,9 +100,9 @@ def test_a_dataset_that_does_not_fit_the_version_fails_the_run(acme, scientist, 
     assert "lacks the column 'age'" in shown["error"]["message"]
 
 
-def zipped(**files):
+def zipped(compression=zipfile.ZIP_STORED, **files):
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
+    with zipfile.ZipFile(out, "w", compression) as archive:
         for name, text in files.items():
             archive.writestr(name.replace("__", "/").replace("_py", ".py"), text)
     return out.getvalue()
@@ -141,10 +141,22 @@ def test_the_same_program_and_run_have_the_same_digests(scientist):
     assert first["code_digest"] != send(scientist, zipped(train_py=PROGRAM + "#")).json()["code_digest"]
 
 
+def damaged():
+    """A zip whose directory is whole and whose one file is not."""
+    content = bytearray(zipped(train_py=PROGRAM, compression=zipfile.ZIP_DEFLATED))
+    content[40:80] = b"\xff" * 40
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("code", "told"),
-    [(b"no zip", "no zip file"), (zipped(other_py=""), "it needs a train.py"), (zipped(**{"../train_py": ""}), "..")],
-    ids=["no zip", "no entry", "outside"],
+    [
+        (b"no zip", "no zip file"),
+        (damaged(), "no zip file"),
+        (zipped(other_py=""), "it needs a train.py"),
+        (zipped(**{"../train_py": ""}), ".."),
+    ],
+    ids=["no zip", "damaged", "no entry", "outside"],
 )
 def test_what_is_no_program_is_refused(scientist, code, told):
     upload(scientist)
