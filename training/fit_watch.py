@@ -3,6 +3,7 @@
 import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ LOOK_EVERY_S = 1.0
 LOG_EVERY_S = 0.5
 REPORT_EVERY_S = 0.5
 MAX_HISTORY = 10_000
+MOST_URGENT = 12_000  # reports of a fit that are kept at once; what comes after them waits for its half second
+MOST_LINES = 2_000  # of a log that wait to be written; of more, those that came last
 MAX_METRICS = 100
 PRUNE_FROM_STEP, PRUNE_AMONG = 3, 3
 
@@ -42,7 +45,8 @@ class FitWatch:
         self._steps: dict[str, int] = {}
         self._history = 0
         self._is_lost = False
-        self._lines: list[str] = []
+        self._urgent_left = MOST_URGENT
+        self._lines: deque[str] = deque(maxlen=MOST_LINES)
         self._wrote_at = float("-inf")
         search = (run.parent.search or {}) if run.purpose == Purpose.TRIAL and run.parent else {}
         self.metric = str(search.get("metric", "")) if search.get("prune") else ""
@@ -56,7 +60,8 @@ class FitWatch:
             self.run.write_log(f"attempt {self.job.attempts} of {self.job.max_attempts} starts")
 
     def on_progress(self, progress: Progress) -> None:
-        """Keep what the fit reports; between two reports without a metric or a new stage, half a second passes.
+        """Keep what the fit reports; between two reports without a metric or a new stage, half a second passes, and
+        between any two where there are very many.
 
         Raises:
             JobLost: the run was cancelled, or taken by another worker.
@@ -66,8 +71,10 @@ class FitWatch:
             return
         metrics = finite(progress.metrics or {})
         is_new_stage = progress.stage != self._stage
-        if not metrics and not is_new_stage and time.monotonic() - self._reported_at < REPORT_EVERY_S:
+        is_urgent = self._urgent_left > 0 and bool(metrics or is_new_stage)
+        if not is_urgent and time.monotonic() - self._reported_at < REPORT_EVERY_S:
             return
+        self._urgent_left -= is_urgent
         self._reported_at, self._stage = time.monotonic(), progress.stage
         with transaction.atomic():
             self.job.report(progress.percent, progress.stage)  # first: a lost job writes nothing
@@ -80,10 +87,10 @@ class FitWatch:
 
     def flush(self) -> None:
         """Write the lines of the log that wait."""
-        lines, self._lines = self._lines, []
-        if lines:
+        if self._lines:
             self._wrote_at = time.monotonic()
-            self.run.write_log(*lines)
+            self.run.write_log(*self._lines)
+            self._lines.clear()
 
     def _add_line(self, line: str, *, is_held: bool = False) -> None:
         """Lines that come close together are written together."""
