@@ -4,15 +4,16 @@ import uuid
 from typing import Any
 
 from django.urls import path, reverse
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from common.errors import Denied, NotFound, PlatformError
+from common.errors import Denied, Invalid, NotFound, PlatformError
 from common.http import accepted
 from tenants.authentication import Caller, caller_of
+from tenants.idempotency import KEY, fingerprint
 from tenants.models import Scope, Tenant, TenantState
 from tenants.operations import LOCATION
 from tenants.permissions import IsOperator
@@ -24,6 +25,13 @@ from training.run_requests import RunRequest, check_form
 from training.serializers import ActivateIfField, ValidationField
 
 MOST_TENANTS = 1_000
+GROUPS = uuid.UUID("6f0d0c1e-6f3a-5d0e-9a57-3f1c5b8d2a44")
+REPEATED = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+    OpenApiParameter.HEADER,
+    description="The same key and body are the same runs, however often they are sent.",
+)
 
 
 class ManyRunsRequestSerializer(Strict):
@@ -66,15 +74,21 @@ class ManyRunsView(APIView):
     permission_classes = (IsOperator,)
     scopes = {"POST": Scope.ADMIN}
 
-    @extend_schema(parameters=[LOCATION], request=ManyRunsRequestSerializer, responses={202: ManyRunsSerializer})
+    @extend_schema(
+        parameters=[LOCATION, REPEATED], request=ManyRunsRequestSerializer, responses={202: ManyRunsSerializer}
+    )
     def post(self, request: Request) -> Response:
-        """Queue a run in each tenant; where it cannot be carried out, the report says why, and the others go on."""
+        """Queue a run in each tenant; where it cannot be carried out, the report says why, and the others go on.
+
+        The same body under the same `Idempotency-Key` begins no second run in any tenant: it goes on where the first
+        request stopped.
+        """
         caller, asked = caller_of(request), checked(ManyRunsRequestSerializer, request.data)
         names = list(dict.fromkeys(asked.pop("tenants")))
         wanted = RunRequest(**asked)
         check_form(wanted)
         known = {tenant.tenant_id: tenant for tenant in caller.tenants().filter(tenant_id__in=names)}
-        group = uuid.uuid4()
+        group = _group(request, caller)
         results = [_begin(known.get(name), name, wanted, caller, group) for name in names]
         return accepted(_report(group, results), reverse("many-runs-report", args=[group]))
 
@@ -94,6 +108,16 @@ class ManyRunsReportView(APIView):
         return Response(_report(group_id, results))
 
 
+def _group(request: Request, caller: Caller) -> uuid.UUID:
+    """The id of what is begun together: a new one, or the one that this request had before."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return uuid.uuid4()
+    if not KEY.fullmatch(key):
+        raise Invalid("An Idempotency-Key is 1 to 200 visible ASCII characters.", fields={"Idempotency-Key": key[:60]})
+    return uuid.uuid5(GROUPS, "\n".join([caller.identity, key, fingerprint(request.data)]))
+
+
 def _begin(tenant: Tenant | None, name: str, asked: RunRequest, caller: Caller, group: uuid.UUID) -> dict[str, Any]:
     try:
         if tenant is None:
@@ -101,8 +125,7 @@ def _begin(tenant: Tenant | None, name: str, asked: RunRequest, caller: Caller, 
         if tenant.state != TenantState.ACTIVE:
             raise Denied("The tenant is suspended.", code="tenant_suspended")
         with tenant_scope(tenant):
-            run = services.submit_run(request=asked, actor=caller.name, group=group)
-            return _row(tenant, run)
+            return _row(tenant, services.submit_run_once(request=asked, actor=caller.name, group=group))
     except PlatformError as error:
         told = "; ".join([error.message, *(f"{path}: {fault}" for path, fault in error.fields.items())])
         return _nothing(name) | {"error": told}

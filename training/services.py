@@ -5,7 +5,7 @@ import uuid
 from typing import BinaryIO
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import ProtectedError, QuerySet
 
 from common.errors import Conflict, Invalid, NotFound, TooLarge
@@ -214,6 +214,19 @@ def submit_run(*, request: RunRequest, actor: str, code: Bundle | None = None, g
 
 
 @transaction.atomic
+def submit_run_once(*, request: RunRequest, actor: str, group: uuid.UUID) -> Run:
+    """The tenant's run of this group: the one that is there, or a new one; of two requests at once, one makes it.
+
+    Raises:
+        As `submit_run` does.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{current_tenant().uuid}/{group}"])
+    known = Run.objects.filter(group=group).select_related("job", "version").first()
+    return known or submit_run(request=request, actor=actor, group=group)
+
+
+@transaction.atomic
 def submit_search(*, request: SearchRequest, actor: str) -> Run:
     """A queued search; its trials are queued by its job.
 
@@ -283,7 +296,9 @@ def await_run(run: Run, wait_s: float) -> None:
     if run.job is not None:
         await_end(run.job, wait_s)
     if run.activate_if:
-        decisions = Job.objects.filter(tenant=current_tenant(), kind=DECISION_KIND, object_id=run.pk.hex)
+        best = run.trials.filter(purpose=Purpose.FIT).values_list("pk", flat=True)  # a search's
+        deciding = [run.pk.hex, *(pk.hex for pk in best)]
+        decisions = Job.objects.filter(tenant=current_tenant(), kind=DECISION_KIND, object_id__in=deciding)
         for decision in decisions:
             await_end(decision, deadline - time.monotonic())
 

@@ -36,5 +36,20 @@ def test_one_report_tells_of_every_tenant(acme, globex, client_for, operator_cli
     assert shown["results"][0]["version"] == 1
 
 
+def test_a_request_that_is_sent_again_begins_nothing_twice(acme, globex, client_for, operator_client):
+    upload(client_for(acme))
+    key = {"HTTP_IDEMPOTENCY_KEY": "nightly-1"}
+    first = operator_client.post_json("api/v1/runs", asked(), **key).json()
+    upload(client_for(globex))
+    again = operator_client.post_json("api/v1/runs", asked(), **key).json()
+    assert again["id"] == first["id"]
+    assert again["results"][0]["run"] == first["results"][0]["run"]
+    assert again["counts"] == {"queued": 2, "refused": 1}  # it goes on where the first one was refused
+    with tenant_scope(acme):
+        assert Run.objects.count() == 1
+    other = operator_client.post_json("api/v1/runs", asked(model="another"), **key).json()
+    assert other["id"] != first["id"]
+
+
 def test_an_unknown_report_is_not_there(operator_client):
     assert operator_client.get(f"api/v1/runs/{uuid.uuid4()}").status_code == 404
