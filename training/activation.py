@@ -11,7 +11,7 @@ from models_registry.history import NOTHING
 from models_registry.models import Deployment, ModelVersion, VersionState
 from models_registry.services import activate
 from tenants.models import Job
-from training.decisions import Decision, decide
+from training.decisions import Decision, decide, keep_decision
 from training.models import Run
 
 DECISION_KIND = "training.decide_activation"
@@ -81,6 +81,6 @@ def _settle(
                 expected_version=active.number if active else NOTHING,
                 criteria=dict(decision.numbers),
             )
-        Run.objects.filter(pk=run.pk).update(activation_decision=decision.to_json())
+        keep_decision(run, decision.to_json())
         run.write_log(decision.reason)
         job.succeed()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models_registry.models import ModelVersion
-from training.models import DecisionState
+from training.models import DecisionState, Run
 
 ROUNDING = 1e-12  # 0.3 - 0.2 is a little under 0.1
 
@@ -30,6 +30,11 @@ def pending(criterion: Mapping[str, Any]) -> dict[str, Any]:
     return {"state": DecisionState.PENDING.value, "reason": reason, **criterion}
 
 
+def keep_decision(run: Run, decision: Mapping[str, Any]) -> None:
+    """Note the decision with the run, and with the search whose best trial it is."""
+    Run.objects.filter(pk__in=[run.pk, run.parent_id]).update(activation_decision=dict(decision))
+
+
 def decide(criterion: Mapping[str, Any], candidate: ModelVersion, active: ModelVersion | None) -> Decision:
     """Whether the candidate beats what serves by the criterion's metric and margin.
 
@@ -42,9 +47,12 @@ def decide(criterion: Mapping[str, Any], candidate: ModelVersion, active: ModelV
         **criterion,
         "version": candidate.number,
         "value": ours,
+        "value_is": _origin(candidate, metric),
+        "dataset": _dataset(candidate, metric),
         "active_version": active.number if active else None,
         "active_value": theirs,
         "active_value_is": _origin(active, metric) if active else None,
+        "active_dataset": _dataset(active, metric) if active else None,
     }
     if not candidate.is_ready:
         return Decision(False, f"Version {candidate.number} cannot serve: {_why_not(candidate)}", numbers)
@@ -60,7 +68,7 @@ def decide(criterion: Mapping[str, Any], candidate: ModelVersion, active: ModelV
     activates = gain > 0 and gain >= margin - ROUNDING
     verb = "beats" if activates else "does not beat"
     comparison = f"{metric} {ours:.6g} {verb} version {active.number}'s {theirs:.6g} by at least {margin:g}."
-    return Decision(activates, comparison, {**numbers, "gain": gain})
+    return Decision(activates, f"{comparison}{_caution(numbers)}", {**numbers, "gain": gain})
 
 
 def _value(version: ModelVersion, metric: str) -> float | None:
@@ -72,6 +80,22 @@ def _origin(version: ModelVersion, metric: str) -> str | None:
     if metric in version.metrics_measured:
         return "measured"
     return "reported" if metric in version.metrics_reported else None
+
+
+def _dataset(version: ModelVersion, metric: str) -> str | None:
+    """What its value was measured on, as `name@digest`; None of a value that was only reported."""
+    told = version.measured_on if _origin(version, metric) == "measured" else {}
+    return f"{told['dataset']}@{told.get('digest', '')}" if told.get("dataset") else None
+
+
+def _caution(numbers: Mapping[str, Any]) -> str:
+    """A sentence where the two values are not of one kind."""
+    for number, value in (("active_version", "active_value_is"), ("version", "value_is")):
+        if numbers[value] == "reported":
+            return f" The value of version {numbers[number]} was only reported."
+    if numbers["dataset"] != numbers["active_dataset"]:
+        return " The two were measured on different data."
+    return ""
 
 
 def _why_not(version: ModelVersion) -> str:

@@ -90,6 +90,7 @@ def _keep(job: Job, run: Run, version: ModelVersion, score: Score) -> None:
     dataset = run.dataset_version
     assert dataset is not None
     with transaction.atomic():
+        job.renew()  # the job's row before the run's, as a cancellation takes them
         change_version(
             version=version,
             actor=run.created_by,

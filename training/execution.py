@@ -25,7 +25,7 @@ from tenants.models import Job, JobLost
 from tenants.scope import current_tenant
 from training.activation import DECISION_ATTEMPTS, DECISION_KIND, decide_activation
 from training.data import local_copy, packed_with_code
-from training.decisions import pending
+from training.decisions import keep_decision, pending
 from training.evaluating import evaluate
 from training.fit_watch import FitWatch, TrialPruned, finite
 from training.limits import limits_now
@@ -148,12 +148,13 @@ def _keep(job: Job, run: Run, report: FitReport, artifact: BinaryIO) -> None:
     """Register the version, note what the run came to and end the job, all of it or nothing.
 
     The artifact is stored before: a blob's row must stand before its bytes. Of a job that was lost meanwhile it is
-    left to the collector.
+    left to the collector. The job's row is taken before the run's, as a cancellation takes them.
     """
     job.report(99, "registering")
     metrics = finite(report.metrics)
     bundle = store_bundle([IncomingFile(path=report.artifact_name, file=artifact)])
     with transaction.atomic():
+        job.renew()
         version = register_version(
             model_name=run.model_name,
             files=bundle,
@@ -173,10 +174,10 @@ def _keep(job: Job, run: Run, report: FitReport, artifact: BinaryIO) -> None:
             libraries=report.libraries,
             duration_s=report.duration_s,
             peak_memory_bytes=report.peak_memory_bytes,
-            activation_decision=pending(run.activate_if) if run.activate_if else None,
         )
         run.write_log(f"registered {version}: " + ", ".join(f"{key}={value:.6g}" for key, value in metrics.items()))
         if run.activate_if:
+            keep_decision(run, pending(run.activate_if))
             jobs.submit(DECISION_KIND, run.pk.hex, max_attempts=DECISION_ATTEMPTS)
         job.succeed()
 

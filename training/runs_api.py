@@ -96,7 +96,7 @@ class RunsView(Idempotent, ListAPIView[Run]):
             if wanted := text_asked(self.request, name):
                 runs = runs.filter(**{lookup: wanted})
         if state := text_asked(self.request, "state", JobState.values):
-            runs = runs.filter(Q(job__state=state) | Q(job=None, external_state=state))
+            runs = _in_state(runs, state)
         if purpose := text_asked(self.request, "purpose", Purpose.values):
             runs = runs.filter(purpose=purpose)
         if "parent" in self.request.query_params:
@@ -301,6 +301,17 @@ class EvaluateView(Idempotent, APIView):
 def _runs() -> QuerySet[Run]:
     """Runs with all that their JSON shows, in one query."""
     return Run.objects.select_related("job", "experiment", "dataset_version__dataset", "version").defer(*HEAVY)
+
+
+def _in_state(runs: QuerySet[Run], state: str) -> QuerySet[Run]:
+    """The runs that show this state: that of a search whose job rests while its trials run is `running`."""
+    rests = Q(purpose=Purpose.SEARCH, job__state=JobState.QUEUED, job__started_at__isnull=False)
+    has_state = Q(job__state=state)
+    if state == JobState.RUNNING:
+        has_state |= rests
+    elif state == JobState.QUEUED:
+        has_state &= ~rests
+    return runs.filter(has_state | Q(job=None, external_state=state))
 
 
 def _by_metric(runs: QuerySet[Run], wanted: str) -> QuerySet[Run]:

@@ -12,10 +12,12 @@ from common.errors import Invalid
 from models_registry.metadata import storable_fault
 from runtimes.errors import plain
 from runtimes.trainers import TRAINERS, Trainer
+from runtimes.trainers.trainer import MOST_WHOLE
 from training.run_requests import LOWER_IS_BETTER, METRICS, CheckedRun, RunRequest, check
 
 MOST_TRIALS, MOST_CHOICES, MOST_DIMENSIONS = 500, 100, 20
 DEFAULT_TRIALS, DEFAULT_STEPS = 16, 5
+FARTHEST = 1e300  # of a range's bounds, so that the way between them is a number, too
 
 
 class Range(BaseModel):
@@ -26,15 +28,16 @@ class Range(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    low: int | float
-    high: int | float
+    low: int | float = Field(ge=-FARTHEST, le=FARTHEST)
+    high: int | float = Field(ge=-FARTHEST, le=FARTHEST)
     log: bool = False
     steps: int = Field(default=DEFAULT_STEPS, ge=2, le=MOST_CHOICES)
 
     @property
     def is_whole(self) -> bool:
         """Whether only whole numbers are meant."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
+        bounds = (self.low, self.high)
+        return all(isinstance(bound, int) and abs(bound) <= MOST_WHOLE for bound in bounds)
 
     @property
     def is_sound(self) -> bool:
@@ -49,6 +52,12 @@ class Range(BaseModel):
             value = self.low + part * (self.high - self.low)
         value = min(max(value, self.low), self.high)
         return round(value) if self.is_whole else float(value)
+
+    def drawn(self, part: float) -> int | float:
+        """The number that a chance from 0 to 1 means: of whole ones that lie evenly, each has the same share."""
+        if not self.is_whole or self.log:
+            return self.at(part)
+        return min(int(self.low) + int(part * (self.high - self.low + 1)), int(self.high))
 
 
 Choices = Annotated[list[Any], Field(min_length=1, max_length=MOST_CHOICES)]
@@ -111,8 +120,7 @@ def check_search(request: SearchRequest) -> CheckedSearch:
         faults = error.fields | faults
     if faults or plan is None:
         raise Invalid("This search cannot be carried out as it was asked for; `fields` says why.", fields=faults)
-    trials = min(plan.trials, grid_size(request.space)) if plan.method == "grid" else plan.trials
-    told = plan.model_dump() | {"direction": plan.sense, "trials": trials, "space": dict(request.space)}
+    told = plan.model_dump() | {"direction": plan.sense, "trials": _trials(plan, request), "space": dict(request.space)}
     return CheckedSearch(checked, told)
 
 
@@ -158,6 +166,27 @@ def _dimension_fault(name: str, told: Any, request: SearchRequest, trainer: type
         except ValidationError as error:
             return f"{plain(value, 60)}: {error.errors()[0]['msg']}."
     return ""
+
+
+def _trials(plan: SearchPlan, request: SearchRequest) -> int:
+    """How many trials there are: of a grid all of its points, unless fewer were asked for.
+
+    Raises:
+        Invalid: the grid has more points than a search has trials, and nobody said how many of them to try.
+    """
+    if plan.method != "grid":
+        return plan.trials
+    points = grid_size(request.space)
+    if "trials" in plan.model_fields_set:
+        return min(plan.trials, points)
+    if points > MOST_TRIALS:
+        told = (
+            f"The grid has {points} points, and a search at most {MOST_TRIALS} trials; name fewer values, or `trials`."
+        )
+        raise Invalid(
+            "This search cannot be carried out as it was asked for; `fields` says why.", fields={"space": told}
+        )
+    return points
 
 
 def grid_size(space: Mapping[str, Any]) -> int:

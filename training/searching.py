@@ -49,6 +49,7 @@ def cancel_trials(search_id: uuid.UUID) -> None:
 
 def _advance(job: Job) -> None:
     with transaction.atomic():
+        job.renew()  # the job's row before the run's, as a cancellation takes them
         related = Run.objects.select_related("dataset_version", "experiment").select_for_update(of=("self",))
         run = related.get(pk=job.pk)
         trials = list(run.trials.filter(purpose=Purpose.TRIAL).select_related("job").order_by("created_at", "pk"))
@@ -93,9 +94,13 @@ def _ask_for_more(run: Run, trials: list[Run], open_count: int) -> None:
     at_once = min(search["parallel"] or usual, MOST_AT_ONCE)
     tried = [
         Tried(
-            (trial.search or {})["params"], (trial.search or {}).get("value"), bool(trial.job and trial.job.has_ended)
+            told["params"],
+            told.get("value"),
+            has_ended=bool(trial.job and trial.job.has_ended),
+            pruned_at=told.get("step") if told.get("pruned") else None,
         )
         for trial in trials
+        if (told := trial.search or {})
     ]
     for number in range(len(trials), min(search["trials"], len(trials) + max(0, at_once - open_count))):
         params = suggest(search, number, tried)

@@ -12,12 +12,15 @@ STARTUP_TRIALS = 5  # the first ones of a Bayesian search are random
 
 @dataclass(frozen=True)
 class Tried:
-    """A trial that was asked for. value: of the search's metric; None while it runs, and where it failed."""
+    """A trial that was asked for. value: of the search's metric; None while it runs, and where it failed.
+
+    pruned_at: the step at which it was given up, and had that value; None where it was not.
+    """
 
     params: Mapping[str, Any]
     value: float | None
     has_ended: bool
-    is_pruned: bool = False
+    pruned_at: int | None = None
 
 
 def suggest(search: Mapping[str, Any], number: int, before: Sequence[Tried]) -> dict[str, Any]:
@@ -34,7 +37,7 @@ def _random(space: Mapping[str, Any], source: random.Random) -> dict[str, Any]:
     params = {}
     for name, told in space.items():
         dimension = DIMENSION.validate_python(told)
-        params[name] = source.choice(dimension) if isinstance(dimension, list) else dimension.at(source.random())
+        params[name] = source.choice(dimension) if isinstance(dimension, list) else dimension.drawn(source.random())
     return params
 
 
@@ -63,6 +66,11 @@ def _bayesian(search: Mapping[str, Any], number: int, before: Sequence[Tried]) -
         known = {name: lists[name].index(value) if name in lists else value for name, value in tried.params.items()}
         if not tried.has_ended:
             study.add_trial(create_trial(state=TrialState.RUNNING, params=known, distributions=spaces))
+        elif tried.value is not None and tried.pruned_at is not None:
+            so_far = {tried.pruned_at: tried.value}
+            study.add_trial(
+                create_trial(state=TrialState.PRUNED, params=known, distributions=spaces, intermediate_values=so_far)
+            )
         elif tried.value is not None:
             study.add_trial(create_trial(value=tried.value, params=known, distributions=spaces))
     asked = study.ask(spaces).params

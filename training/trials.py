@@ -17,6 +17,7 @@ def end_trial(job: Job, run: Run, report: FitReport, code_digest: str) -> None:
     metrics = finite(report.metrics)
     metric = ((run.parent.search if run.parent else None) or {}).get("metric", "")
     with transaction.atomic():
+        job.renew()  # the job's row before the run's, as a cancellation takes them
         Run.objects.filter(pk=run.pk).update(
             metrics=metrics,
             evaluation=report.evaluation.model_dump(mode="json"),
@@ -32,6 +33,7 @@ def end_trial(job: Job, run: Run, report: FitReport, code_digest: str) -> None:
 def end_pruned(job: Job, run: Run, pruned: TrialPruned) -> None:
     """Note where a trial was given up."""
     with transaction.atomic():
+        job.renew()
         search = {**(run.search or {}), "value": pruned.value, "pruned": True, "step": pruned.step}
         Run.objects.filter(pk=run.pk).update(search=search)
         run.write_log(f"given up: {pruned}")

@@ -7,17 +7,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from runtimes.signature import Signature
 
+MOST_WHOLE = 2**53 - 1  # what every reader of JSON takes for the same number
 Kind = Literal["classification", "regression", "detection"]
 
 
 class TrainerParams(BaseModel):
-    """Parameters of a trainer; a name that it does not know is refused."""
+    """Parameters of a trainer; a name that it does not know is refused, and so is a whole number that JSON may bend."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def _bounded(cls, value: Any) -> Any:
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, int) and abs(one) > MOST_WHOLE:
+                raise ValueError(f"a whole number is between {-MOST_WHOLE} and {MOST_WHOLE}")
+        return value
 
 
 class Fitted(Protocol):

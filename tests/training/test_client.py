@@ -19,7 +19,7 @@ from tenantry_client import Tenant, TenantryError, connection, models, runs
 FRAME = pd.DataFrame(
     {
         "tiny": [1e-12, 0.1 + 0.2],
-        "since": pd.to_datetime(["2020-01-01", None]),
+        "since": pd.to_datetime(["2020-01-01", ""]),
         "count": pd.array([1, None], dtype="Int64"),
         "kind": pd.Categorical(["a", None]),
         "is_new": [True, False],

@@ -6,8 +6,11 @@ from models_registry.models import ModelVersion, VersionState
 from training.decisions import decide
 
 
-def version(number, *, state=VersionState.READY, reported=None, **measured):
-    return ModelVersion(number=number, state=state, metrics_measured=measured, metrics_reported=reported or {})
+def version(number, *, state=VersionState.READY, reported=None, on="", **measured):
+    measured_on = {"dataset": "churn", "digest": on} if on else {}
+    return ModelVersion(
+        number=number, state=state, metrics_measured=measured, metrics_reported=reported or {}, measured_on=measured_on
+    )
 
 
 def criterion(metric="f1", margin=0.0, direction="max"):
@@ -59,6 +62,16 @@ def test_a_reported_metric_is_compared_and_called_so():
     decision = decide(criterion(), version(2, f1=0.9), version(1, reported={"f1": 0.5}))
     assert decision.activates
     assert decision.numbers["active_value_is"] == "reported"
+    assert decision.reason.endswith("The value of version 1 was only reported.")
+
+
+def test_a_decision_says_on_which_data_each_value_was_measured():
+    decision = decide(criterion(), version(2, f1=0.9, on="0a"), version(1, f1=0.5, on="1b"))
+    numbers = decision.numbers
+    assert (numbers["value_is"], numbers["dataset"], numbers["active_dataset"]) == ("measured", "churn@0a", "churn@1b")
+    assert decision.reason.endswith("The two were measured on different data.")
+    same = decide(criterion(), version(2, f1=0.9, on="0a"), version(1, f1=0.5, on="0a"))
+    assert same.reason.endswith("by at least 0.")
 
 
 def test_a_rejected_version_is_kept_out():

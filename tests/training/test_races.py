@@ -6,9 +6,11 @@ import pytest
 from django.db import connection
 
 from models_registry.models import Blob
+from tenants import jobs
 from tenants.models import Job, Tenant
 from tenants.scope import tenant_scope
 from tests.training.conftest import run_body, upload
+from training import execution
 from training.execution import DECISION_KIND, RUN_KIND
 from training.models import Dataset, DatasetVersion, Experiment, Run
 
@@ -71,6 +73,32 @@ def test_a_dataset_is_used_or_deleted_and_never_both(committed_tenant, client):
         assert codes in ([202, 409], [204, 422]), codes
         with tenant_scope(committed_tenant):
             Run.objects.all().delete()
+
+
+@pytest.mark.usefixtures("model_host")
+def test_a_cancellation_at_the_last_moment_waits_for_the_end(committed_tenant, client, monkeypatch):
+    """The end and the cancellation each write the run's row and its job's: in one order, or one of them dies."""
+    upload(client)
+    run = client.post_json("api/v1/runs", run_body(activate_if={"metric": "accuracy"})).json()
+    answers = []
+
+    def cancel():
+        answers.append(client.post(f"api/v1/runs/{run['id']}/cancel"))
+        connection.close()
+
+    canceller, submit = threading.Thread(target=cancel), jobs.submit
+
+    def submitted_while_somebody_cancels(*args, **named):
+        canceller.start()
+        canceller.join(0.5)  # it waits at a row by now
+        return submit(*args, **named)
+
+    monkeypatch.setattr(jobs, "submit", submitted_while_somebody_cancels)
+    with tenant_scope(committed_tenant):
+        jobs.work_on(run["id"], execution.work)
+    canceller.join(10)
+    job = Job.objects.get(pk=run["id"])
+    assert (job.state, [answer.status_code for answer in answers]) == ("succeeded", [409])
 
 
 def test_training_waits_in_its_queue_and_deciding_does_not():

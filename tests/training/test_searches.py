@@ -5,6 +5,7 @@ import statistics
 import pytest
 from django.utils import timezone
 
+from models_registry import execution as registry_execution
 from runtimes.client import Progress
 from tenants import jobs
 from tenants.models import Job
@@ -13,7 +14,7 @@ from tests.training.conftest import customers, upload
 from training import execution, fit_watch, searching, trials
 from training.models import Purpose, Run, RunMetric
 from training.run_requests import RunRequest
-from training.search_requests import SearchRequest, check_search, grid_size
+from training.search_requests import Range, SearchRequest, check_search, grid_size
 from training.suggestions import Tried, suggest
 
 SPACE = {"C": [0.01, 1.0], "max_iter": {"low": 50, "high": 200, "steps": 2}}
@@ -80,6 +81,25 @@ def test_a_grid_is_tried_whole_and_its_best_is_registered(acme, scientist, datas
     assert {run["parent_id"] for run in listed} == {search["id"]}
 
 
+@pytest.mark.usefixtures("model_host")
+def test_a_search_says_what_became_of_its_activation(acme, client_for, dataset):
+    admin = client_for(acme)
+    search = submitted(admin, space={"C": [1.0]}, activate_if={"metric": "roc_auc", "margin": 0.0})
+    for _ in range(2):
+        step(acme, search)
+        work_on_trials(acme, search)
+    step(acme, search)
+    shown = admin.get(f"api/v1/searches/{search['id']}").json()
+    assert (shown["state"], shown["activation_decision"]["state"]) == ("succeeded", "pending")
+    with tenant_scope(acme):
+        version = Run.objects.select_related("version").get(pk=search["id"]).version
+        assert version is not None
+        jobs.work_on(str(version.inspection_job_id), registry_execution.inspect)
+        jobs.work_on(str(Job.objects.get(kind=execution.DECISION_KIND).pk), execution.decide_activation)
+    shown = admin.get(f"api/v1/searches/{search['id']}?wait=20").json()
+    assert (shown["version"], shown["activation_decision"]["state"]) == (1, "activated")
+
+
 def test_a_search_counts_as_one_open_run_and_is_cancelled_with_its_trials(acme, scientist, dataset):
     acme.max_open_runs = 1
     acme.save()
@@ -90,6 +110,18 @@ def test_a_search_counts_as_one_open_run_and_is_cancelled_with_its_trials(acme, 
     with tenant_scope(acme):
         assert set(Run.objects.values_list("job__state", flat=True)) == {"cancelled"}
     assert scientist.post_json("api/v1/searches", search_body()).status_code == 202
+
+
+def test_a_search_that_waits_for_its_trials_is_listed_as_running(acme, scientist, dataset):
+    search = submitted(scientist)
+    step(acme, search)
+
+    def listed(state):
+        return [run["id"] for run in scientist.get(f"api/v1/runs?state={state}").json()["results"]]
+
+    assert listed("running") == [search["id"]]
+    assert search["id"] not in listed("queued")
+    assert len(listed("queued")) == 4
 
 
 def test_a_search_whose_trials_all_fail_fails_with_the_reason(acme, scientist, dataset):
@@ -112,18 +144,47 @@ def test_a_search_whose_trials_all_fail_fails_with_the_reason(acme, scientist, d
         ({"space": {"C": {"low": 2, "high": 1}}}, "space.C", "low is less than high"),
         ({"space": {"C": {"low": 0, "high": 1, "log": True}}}, "space.C", "with log more than 0"),
         ({"space": {"C": "all"}}, "space.C", "a list of"),
+        ({"space": {"C": {"low": 1, "high": 10**400}}}, "space.C", "a list of"),
+        ({"space": {"max_iter": [10**20]}}, "space.max_iter", "less than or equal"),
+        ({"space": {"C": list(range(1, 101)), "max_iter": list(range(1, 7))}, "trials": None}, "space", "600 points"),
         ({"metric": "r2"}, "metric", "roc_auc"),
         ({"method": "luck"}, "method", "not a valid choice"),
         ({"trials": 501}, "trials", "less than or equal to 500"),
         ({"validation": {"kind": "none"}}, "validation.kind", "nothing to compare"),
         ({"target": "gone"}, "target", "no column"),
     ],
-    ids=["empty", "unknown", "value", "turned", "log", "word", "metric", "method", "trials", "validation", "target"],
+    ids=[
+        "empty",
+        "unknown",
+        "value",
+        "turned",
+        "log",
+        "word",
+        "far",
+        "huge",
+        "grid",
+        "metric",
+        "method",
+        "trials",
+        "validation",
+        "target",
+    ],
 )
 def test_each_fault_is_named_by_its_field(scientist, dataset, changes, field, told):
     answer = scientist.post_json("api/v1/searches", search_body(**changes))
     assert answer.status_code == 422
     assert told in answer.json()["error"]["fields"][field]
+
+
+def test_a_grid_is_tried_whole_unless_fewer_trials_are_asked_for(scientist, dataset):
+    space = {"C": [0.01, 0.1, 1.0, 10.0], "max_iter": {"low": 50, "high": 250}}
+    assert submitted(scientist, space=space, trials=None)["search"]["trials"] == 20
+    assert submitted(scientist, space=space, trials=3)["search"]["trials"] == 3
+
+
+def test_whole_numbers_of_a_range_have_equal_shares():
+    drawn = [Range(low=1, high=3).drawn(part / 30) for part in range(30)]
+    assert [drawn.count(value) for value in (1, 2, 3)] == [10, 10, 10]
 
 
 def test_random_trials_lie_in_the_space_and_come_out_the_same_again():
@@ -152,6 +213,15 @@ def test_a_bayesian_search_comes_closer_than_chance():
     search = {"method": "bayes", "seed": 1, "space": space, "direction": "min"}
     running = [Tried({"x": 3.0, "kind": ["a"]}, None, has_ended=False)] * 6
     assert -10 <= suggest(search, 6, running)["x"] <= 10
+
+
+def test_a_trial_that_was_given_up_counts_less_than_one_that_ended():
+    search = {"method": "bayes", "seed": 1, "space": {"x": {"low": 0.0, "high": 10.0}}, "direction": "max"}
+    ended = [Tried({"x": 1.0 + place / 10}, 0.5, has_ended=True) for place in range(8)]
+    begun = [Tried({"x": 9.0 - place / 10}, 0.9, has_ended=True, pruned_at=3) for place in range(8)]
+    assert suggest(search, 16, [*ended, *begun])["x"] < 5
+    ended_well = [Tried(tried.params, tried.value, has_ended=True) for tried in begun]
+    assert suggest(search, 16, [*ended, *ended_well])["x"] > 5
 
 
 def test_a_trial_that_is_worse_than_most_were_is_given_up(acme, scientist, dataset):

@@ -155,7 +155,12 @@ class SearchForm(TrainingForm):
         metrics = [(name, name) for name in _best_first(METRICS[self.trainer.task])]
         self.fields["metric"] = ChoiceField(choices=metrics, help_text="By which trials are compared.")
         self.fields["method"] = ChoiceField(choices=METHODS)
-        self.fields["trials"] = NumberField(min_value=1, max_value=MOST_TRIALS, initial=DEFAULT_TRIALS)
+        self.fields["trials"] = NumberField(
+            required=False,
+            min_value=1,
+            max_value=MOST_TRIALS,
+            help_text=f"Where it is empty, {DEFAULT_TRIALS}, or all points of a grid.",
+        )
         self.fields["seed"] = NumberField(required=False, min_value=0, initial=0, help_text="Of the search's choices.")
         self.fields["prune"] = SwitchField(
             required=False, initial=True, label="Give bad trials up", help_text="Those worse than most were."
