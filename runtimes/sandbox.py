@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import functools
+import mmap
 import os
 import resource
 import secrets
@@ -124,6 +125,7 @@ def _forbidden(host_pid: int) -> Mapping[str, Callable[[], object]]:
         "open a socket": lambda: socket.socket(socket.AF_UNIX),
         "signal the host": lambda: os.kill(host_pid, 0),
         "own a signal": lambda: fcntl.fcntl(0, fcntl.F_SETOWN, host_pid),
+        "share memory": lambda: mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS),
         "move the host": lambda: os.sched_setaffinity(host_pid, os.sched_getaffinity(0)),
     }
 

@@ -86,6 +86,9 @@ FILES = {
     "forget the machine's cached files": "os.posix_fadvise(os.open(os.__file__, 0), 0, 0, 4)",
     "hide a folder": "call(165, b'tmpfs', b'{open_folder}', b'tmpfs', 0, 0)",
     "map a library writable": "import mmap; mmap.mmap(os.open(os.__file__, 0), 0, prot=3)[0] = 88",
+    "read the bundle past the cache": "import fcntl; fcntl.fcntl(4, fcntl.F_SETFL, os.O_DIRECT)",
+    "be told of the bundle by signals": "import fcntl; fcntl.fcntl(4, fcntl.F_SETFL, os.O_ASYNC)",
+    "map a device of zeros": "import mmap; mmap.mmap(os.open('/dev/zero', os.O_RDWR), 4096)[0] = 88",
     "write bytecode beside a library": "import py_compile; py_compile.compile(os.__file__, doraise=True)",
 }
 
@@ -113,6 +116,7 @@ SOCKETS = {
     "bind the channel": "call(49, 5, struct.pack('H', 1) + b'\\0attack', 9)",
     "listen on the channel": "call(50, 5, 5)",
     "accept on the channel": "call(288, 5, 0, 0, 0)",
+    "accept on the host's end": "call(288, 3, 0, 0, 0)",
     "accept by the older call": "call(43, 5, 0, 0)",
     "shut the host's end": "call(48, 3, 2)",
     "ask who the host is": "call(55, 3, 1, 17, b'\\0' * 12, struct.pack('I', 12))",
@@ -188,6 +192,17 @@ PROCESSES = {
     "lead a session": "os.setsid()",
     "adopt orphans": "assert libc.prctl(36, 1, 0, 0, 0) == 0",
     "let anybody trace it": "assert libc.prctl(0x59616d61, -1, 0, 0, 0) == 0",
+    "read the victim's clock": "import time; result = time.clock_gettime(~{victim} << 3 | 2)",
+    "read the host's clock": "import time; result = time.clock_gettime(~os.getppid() << 3 | 2)",
+    "read a clock of the victim's thread": "import time; result = time.clock_gettime(~{victim} << 3 | 6)",
+    "ask for the victim's clock": "import time; result = time.clock_getres(~{victim} << 3 | 2)",
+    "sleep by the victim's clock": "call(230, ~{victim} << 3 | 2, 0, struct.pack('qq', 0, 1), 0)",
+    "have the kernel look for a lock's holder": "word = (ctypes.c_uint32 * 1)(4_194_300)\n"
+    "try: call(202, ctypes.byref(word), 6 | 128, 0, struct.pack('qq', 0, 10**6), 0, 0)\n"
+    "except ProcessLookupError: result = 'it looked'",
+    "start a thread that shares less": "try: call(56, 0x10900 | 0x1000 | 0x400000, 0, 0, 0, 0)\n"
+    "except OSError as error:\n    if error.errno != 22: raise\n    result = 'the kernel looked at its flags'",
+    "signal by way of a timer": "call(222, 1, struct.pack('iiii', 0, 9, 4, {victim}) + bytes(48), b'\\0' * 8)",
     "merge its memory with others'": "assert libc.prctl(67, 1, 0, 0, 0) == 0",
 }
 
@@ -245,7 +260,7 @@ KERNEL = {
     "lock memory": "call(149, 0, 4096)",
     "lock all memory": "call(151, 3)",
     "take huge pages": "import mmap; mmap.mmap(-1, 1 << 21, flags=0x22 | 0x40000)",
-    "merge pages": "import mmap; mmap.mmap(-1, 1 << 21).madvise(12)",
+    "merge pages": "import mmap; mmap.mmap(-1, 1 << 21, flags=0x22).madvise(12)",
     "install another filter": "call(317, 1, 0, b'\\0' * 16)",
     "make a ruleset": "call(444, b'\\xff' * 8, 8, 0)",
     "set the time of day": "call(164, b'\\0' * 16, 0)",
@@ -267,19 +282,35 @@ KERNEL = {
     "use the other 64-bit calls": "call(0x40000000 | 39)",
     "use a call that nobody knows": "call(999, 0)",
     "make a file in memory": "os.memfd_create('x')",
-    "use 32-bit calls": "import mmap; m = mmap.mmap(-1, 4096, prot=7); m.write(bytes.fromhex('b814000000cd80c3')); "
-    "ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()",
+    "share memory with nobody": "import mmap; mmap.mmap(-1, 4096, flags=0x21)[0] = 88",
+    "share memory by the newer flag": "call(9, 0, 4096, 3, 0x23, -1, 0)",
+    "keep memory that nobody maps": "import mmap\nresult = []\n"
+    "libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]\nfor _ in range(8):\n"
+    "    kept = mmap.mmap(-1, 1 << 26, flags=0x21); kept.write(b'x' * (1 << 26)); result.append(kept)\n"
+    "    libc.munmap(ctypes.addressof(ctypes.c_char.from_buffer(kept)) + 4096, (1 << 26) - 4096)\n"
+    "result = 'twice its budget'",
+    "have a table of descriptors of its own": "call(436, 100, 110, 2)",
+    "make a pipe of notifications": "call(293, b'\\0' * 8, 0x80)",
+    "ask what is in the page cache": "import mmap; m = mmap.mmap(os.open(os.__file__, 0), 4096, prot=1)\n"
+    "call(451, os.open(os.__file__, 0), struct.pack('QQ', 0, 4096), b'\\0' * 40, 0)",
+    "seal its memory": "call(462, 0, 4096, 0)",
+    "make a shadow stack": "call(453, 0, 4096, 0)",
+    "protect by keys": "call(330, 0, 0)",
+    "open by a tree's attributes": "call(467, -100, b'/', 0, b'\\0' * 32, 32)",
+    "read a namespace's id": "call(470, b'\\0' * 64, b'\\0' * 8, 1, 0)",
+    "use 32-bit calls": "import mmap; m = mmap.mmap(-1, 4096, flags=0x22, prot=7)\n"
+    "m.write(bytes.fromhex('b814000000cd80c3'))\nctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(m)))()",
 }
 
 EXHAUSTION = {
     "take all memory at once": "result = bytearray(1 << 42)",
     "take memory until there is none": "result = []\nwhile True: result.append(bytearray(1 << 24))",
-    "take memory by mapping": "import mmap; result = [mmap.mmap(-1, 1 << 30) for _ in range(64)]",
+    "take memory by mapping": "import mmap; result = [mmap.mmap(-1, 1 << 30, flags=0x22) for _ in range(64)]",
     "open descriptors without end": "result = [os.open('/dev/null', os.O_RDONLY) for _ in range(10_000)]",
     "fill pipes": "result = [os.write(os.pipe()[1], bytes(1 << 16)) for _ in range(10_000)]",
     "poll polls": "import select\nresult = [select.epoll() for _ in range(10_000)]",
-    "take memory in small pieces": "import mmap\nresult = [mmap.mmap(-1, 4096, prot=1 + n % 2) for n in range(10**6)]",
-    "share memory with nobody": "import mmap\nresult = [mmap.mmap(-1, 1 << 24, flags=1) for _ in range(10**6)]",
+    "take memory in small pieces": "import mmap\n"
+    "result = [mmap.mmap(-1, 4096, flags=0x22, prot=1 + n % 2) for n in range(10**6)]",
     "move the break": "libc.sbrk.restype = ctypes.c_void_p\n"
     "if libc.sbrk(ctypes.c_long(1 << 40)) == 2**64 - 1: raise MemoryError",
     "take memory in threads": "import threading\ndef take():\n    kept = []\n"
@@ -305,4 +336,20 @@ EXHAUSTION = {
     "exit": "os._exit(0)",
     "raise SystemExit": "sys.exit(0)",
     "close every descriptor": "os.closerange(0, 100); raise ValueError",
+}
+
+# what keeps its process from ever answering, whoever asks
+SILENCE = {
+    "stop itself": "import signal; signal.raise_signal(signal.SIGSTOP)",
+    "end its first thread and leave another": "import threading, time\n"
+    "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\ncall(60, 0)",
+    "block every signal and sleep": "import signal, time\n"
+    "signal.pthread_sigmask(signal.SIG_BLOCK, set(range(1, 65)))\ntime.sleep(600)",
+    "wait for itself": "import threading; lock = threading.Lock(); lock.acquire(); lock.acquire()",
+    "be woken by timers without end": "import signal, time\nsignal.signal(signal.SIGALRM, lambda *given: None)\n"
+    "signal.setitimer(signal.ITIMER_REAL, 1e-6, 1e-6)\nwhile True: time.sleep(600)",
+    "yield the processor without end": "while True: os.sched_yield()",
+    "say that it has loaded": "import msgpack\nword = msgpack.packb({{'loaded': True}})\n"
+    "os.write(3, struct.pack('<IIQ', 1, len(word), 0) + word + bytes(-len(word) % 16))\n"
+    "import time; time.sleep(600)",
 }
