@@ -12,9 +12,9 @@ import json
 import socket
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,18 +64,19 @@ def main() -> None:
 
 
 def _compare(modest: Tenant, greedy: Tenant, asked: argparse.Namespace) -> None:
-    attacks: dict[str, Callable[[], object]] = {
+    attacks: dict[str, Callable[[], str]] = {
         f"{CONNECTIONS} connections without a pause": lambda: _flood(greedy, asked.seconds + 2),
         f"{STALLED} stalled uploads": lambda: _stall(greedy, asked.seconds + 2),
     }
     print(f"{asked.lane} lane, {asked.rate:g} requests a second, {asked.seconds} s each")
     for name, attack in attacks.items():
         alone = _pace(modest, asked.rate, asked.seconds)
-        with _going_on(attack):
+        with _going_on(attack) as attacked:
             beside = _pace(modest, asked.rate, asked.seconds)
         slower = 100 * (beside.p50_ms / alone.p50_ms - 1)
         print(f"{name:32} p50 {alone.p50_ms:6.2f} -> {beside.p50_ms:6.2f} ms ({slower:+.0f} %)", end="  ")
-        print(f"p99 {alone.p99_ms:6.1f} -> {beside.p99_ms:6.1f} ms  failed {beside.failed} of {beside.asked}")
+        print(f"p99 {alone.p99_ms:6.1f} -> {beside.p99_ms:6.1f} ms  failed {beside.failed} of {beside.asked}", end="; ")
+        print(attacked.result())
 
 
 def _pace(tenant: Tenant, rate: float, seconds: float) -> Seen:
@@ -91,20 +92,20 @@ def _pace(tenant: Tenant, rate: float, seconds: float) -> Seen:
 
 
 @contextmanager
-def _going_on(attack: Callable[[], object]) -> Iterator[None]:
-    """The attack, begun a second ago, during the block."""
-    thread = threading.Thread(target=attack)
-    thread.start()
-    time.sleep(1)
-    yield
-    thread.join()
+def _going_on(attack: Callable[[], str]) -> Iterator[Future[str]]:
+    """The attack, begun a second ago, during the block; afterwards what came of it."""
+    with ThreadPoolExecutor(1) as thread:
+        going_on = thread.submit(attack)
+        time.sleep(1)
+        yield going_on
 
 
-def _flood(tenant: Tenant, seconds: int) -> None:
-    wrk.load(_url(tenant), json.dumps(ROWS).encode(), f"Bearer {tenant.token}", CONNECTIONS, seconds)
+def _flood(tenant: Tenant, seconds: int) -> str:
+    sent = wrk.load(_url(tenant), json.dumps(ROWS).encode(), f"Bearer {tenant.token}", CONNECTIONS, seconds)
+    return f"it got {sent.requests_per_s:.0f} answers a second"
 
 
-def _stall(tenant: Tenant, seconds: int) -> None:
+def _stall(tenant: Tenant, seconds: int) -> str:
     """Open uploads that announce much and send little."""
     address = urlsplit(tenant.base_url)
     head = (
@@ -120,6 +121,7 @@ def _stall(tenant: Tenant, seconds: int) -> None:
     finally:
         for connection in opened:
             connection.close()
+    return f"it held {len(opened)} connections"
 
 
 def _url(tenant: Tenant) -> str:

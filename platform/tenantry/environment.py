@@ -50,6 +50,13 @@ def count(name: str, default: int) -> int:
     return int(raw)
 
 
+def percent(name: str, default: int) -> int:
+    """A whole number from 1 to 100."""
+    if (number := positive(name, default)) > 100:
+        raise ImproperlyConfigured(f"{name} must be a whole number from 1 to 100, not {number}.")
+    return number
+
+
 def one_of(name: str, choices: tuple[str, ...], default: str) -> str:
     """One of a closed set of words."""
     value: str = env.str(name, default="") or default

@@ -178,6 +178,7 @@ MODEL_LIMITS = environment.bounds(
 # --- how much a process does at once ---------------------------------------------------------------------------------
 WEB_THREADS = environment.positive("WEB_THREADS", 64)
 TENANT_REQUESTS_IN_FLIGHT = environment.positive("TENANT_REQUESTS_IN_FLIGHT", max(2, WEB_THREADS // 2))
+TENANT_SHARE_PERCENT = environment.percent("TENANT_SHARE_PERCENT", 10)
 INFERENCE_THREADS = environment.positive("INFERENCE_THREADS", 8)
 INFERENCE_QUEUES = environment.positive("INFERENCE_QUEUES", 4)
 BATCH_THREADS = environment.positive("BATCH_THREADS", 4)

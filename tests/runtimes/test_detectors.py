@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from clients.demo import pages as made
@@ -18,6 +19,7 @@ from runtimes.client import FitReport, HostClient, Progress
 from runtimes.detection import AnnotatedImage, Detection
 from runtimes.detection_layout import DetectionLayout
 from runtimes.errors import InvalidSignature, ModelError
+from runtimes.formats import torch_detector
 from runtimes.limits import Limits
 from runtimes.profiles import Profile
 from tests.runtimes.bundles import inspected, rejection, served
@@ -217,6 +219,22 @@ def fit_pages(client: HostClient, data: bytes, **options: Any) -> tuple[FitRepor
             on_progress=progress.append, limits=Limits(fit_seconds=300), **asked,
         )  # fmt: skip
     return report, out.getvalue(), progress
+
+
+def test_the_sides_of_a_box_are_summed_from_cell_to_cell() -> None:
+    """Each cell knows only whether the box reaches the next one's centre, and how far its end is where it does not."""
+    box = torch.tensor([10.0, 20.0, 45.0, 37.0])
+    centres = torch_detector.centres_of(6, 7)
+    true = torch.cat([centres - box[:2], box[2:] - centres], dim=-1).permute(2, 0, 1) / torch_detector.STRIDE
+    is_inside = (true > 0).all(dim=0)
+
+    goes_on = (true > 1).float()
+    ends = torch.where(true > 1, torch.full_like(true, 99.0), true)
+    sides = torch_detector.sides_from(goes_on[None], ends[None])[0]
+
+    assert is_inside.sum() == 10
+    assert torch.allclose(sides[:, is_inside], true[:, is_inside])
+    assert torch.allclose(torch_detector.boxes_from(centres, sides.permute(1, 2, 0))[is_inside], box)
 
 
 SHAPES = ("block", "frame")

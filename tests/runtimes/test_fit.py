@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from runtimes import trainers
 from runtimes.client import HostClient, LoadRequest, Progress
 from runtimes.errors import ArtifactRejected, Cancelled, DeadlineExceeded, ModelError, ProtocolFault
 from runtimes.evaluation import Judged, evaluation_of
@@ -65,6 +66,20 @@ NETWORKS = [name for name in TRAINERS if name.startswith("mlp")]
 def test_every_trainer_is_offered_here() -> None:
     assert len(TABULAR) == 12
     assert len(NETWORKS) == 2
+
+
+def test_a_file_adds_a_trainer_as_the_documents_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = (hosts.ROOT / "docs" / "training.md").read_text()
+    example = next(block for block in told.split("```")[1::2] if "EstimatorTrainer" in block)
+    (tmp_path / "ridge_regression.py").write_text(example.removeprefix("python\n"))
+    monkeypatch.setattr(trainers, "__path__", [*trainers.__path__, str(tmp_path)])
+
+    found = {trainer.name: trainer for trainer in trainers._trainers()}
+
+    assert found.keys() == {*TRAINERS, "ridge_regression"}
+    ridge = found["ridge_regression"](found["ridge_regression"].Params())
+    features = table(60)[["age", "city", "member"]].astype({"city": object})
+    assert len(ridge.fit(features, table(60)["value"], lambda *told, **more: None).predict(features)) == 60
 
 
 @pytest.mark.parametrize("name", TABULAR)
@@ -238,11 +253,14 @@ def test_a_watched_metric_is_told_while_the_model_grows(client: HostClient) -> N
     assert told[-1] < told[0]
 
 
-def test_the_same_seed_gives_the_same_metrics(client: HostClient) -> None:
-    frame = table().drop(columns="value")
-    options = {"trainer": "random_forest_classifier", "params": {"n_estimators": 25, "seed": 3}}
+@pytest.mark.parametrize("name", [*TABULAR, *NETWORKS])
+def test_the_same_run_again_measures_the_same(client: HostClient, name: str) -> None:
+    target = "left" if TRAINERS[name].task == "classification" else "value"
+    frame = table(120)[["age", "member", target]]
+    quick = {"n_estimators": 25, "max_iter": 25, "epochs": 3}
+    params = {key: value for key, value in quick.items() if key in TRAINERS[name].Params.model_fields}
 
-    first, second = (fit(client, frame, **options)[0].metrics for _ in range(2))
+    first, second = (fit(client, frame, trainer=name, target=target, params=params)[0].metrics for _ in range(2))
 
     assert first == second
 

@@ -7,6 +7,8 @@ import select
 import socket
 import struct
 import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -17,14 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtimes import arrays
-from runtimes.asking import plan_reply
+from runtimes.asking import caps_of, plan_reply
+from runtimes.children import CONTROL_CAPS
 from runtimes.client import HostClient
 from runtimes.errors import ProtocolFault
-from runtimes.messages import Caps, EndOfStream, FrameReader, pack_head, unpack_header
+from runtimes.limits import Limits
+from runtimes.messages import Caps, Connection, EndOfStream, FrameReader, pack_head, unpack_header
 from runtimes.protocol import Prediction
 from runtimes.replies import encode_prediction
 
 ROWS = 5
+CAPS, REPLY_CAPS = Caps(), caps_of(Limits())
 OUTPUTS = {"label": np.array(["yes", None, "no", "", "né"], dtype=object), "score": np.arange(10.0).reshape(ROWS, 2)}
 REQUESTS: tuple[dict[str, Any], ...] = (
     {"op": "stats"},
@@ -162,7 +167,7 @@ def test_any_entries_over_any_bytes_are_arrays_of_as_many_rows_or_a_fault(entrie
 @given(st.integers(1, 3_000), st.sampled_from([b"\x91", b"\x81\xa1k", b"\x93\x90\x90"]))
 def test_nesting_of_any_depth_is_a_map_or_a_fault(depth: int, opening: bytes) -> None:
     with suppress(ProtocolFault):
-        assert isinstance(unpack_header(memoryview(opening * depth + b"\xc0")), dict)
+        assert isinstance(unpack_header(memoryview(opening * depth + b"\xc0"), CAPS), dict)
 
 
 def test_a_claim_of_more_than_there_is_takes_no_memory(client: HostClient) -> None:
@@ -170,4 +175,55 @@ def test_a_claim_of_more_than_there_is_takes_no_memory(client: HostClient) -> No
         assert_ends(client, b"\0" + struct.pack("<IIQ", 1, size, 0) + b"\x81")
     for opening in (b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff"):
         with pytest.raises(ProtocolFault):
-            unpack_header(memoryview(opening + msgpack.packb(1)))
+            unpack_header(memoryview(opening + msgpack.packb(1)), CAPS)
+
+
+@pytest.mark.parametrize(
+    ("data", "caps"),
+    {
+        "lists that claim to be long, each in another": (b"\xdd\x00\x01\xff\xff" * 1_000, REPLY_CAPS),
+        "long lists in each other": (b"\xdd\x00\x00\x01\x00" * 1_000, REPLY_CAPS),
+        "a long list of empty lists": (b"\xdd\x00\x01\xff\xff" + b"\x90" * (1 << 17), REPLY_CAPS),
+        "lists of empty lists": (b"\xdc\x01\x00" + (b"\xdc\x01\x00" + b"\x90" * 256) * 256, REPLY_CAPS),
+        "lists of empty maps": (b"\xdc\x01\x00" + (b"\xdc\x01\x00" + b"\x80" * 256) * 256, REPLY_CAPS),
+        "what a runner tells its host": (b"\xdd\x00\x01\xff\xff" * 1_000, CONTROL_CAPS),
+        "four million empty lists": (b"\xdc\x00\x1e" + (b"\xdd\x00\x01\xff\xff" + b"\x90" * 131_071) * 30, CAPS),
+    }.values(),
+)
+def test_a_header_of_lists_takes_little_memory(data: bytes, caps: Caps) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolFault):
+            unpack_header(data, caps)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_announced_frame_takes_no_memory_before_it_comes() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        reader = FrameReader(ours.fileno(), CAPS)
+        theirs.sendall(pack_head({"ok": True}, CAPS.body_bytes) + bytes(20_000))
+        tracemalloc.start()
+        try:
+            while select.select([ours], [], [], 0)[0]:
+                reader.read_some()
+                assert reader.take() is None
+            assert tracemalloc.get_traced_memory()[1] < 1 << 18
+        finally:
+            tracemalloc.stop()
+
+
+@given(st.lists(st.integers(0, 300_000), min_size=1, max_size=5))
+def test_frames_of_any_sizes_come_out_as_they_went_in(sizes: list[int]) -> None:
+    bodies = [bytes([number]) * size for number, size in enumerate(sizes)]
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ThreadPoolExecutor(1) as sender:
+        sent = b"".join(pack_head({"number": number}, len(body)) + body for number, body in enumerate(bodies))
+        done = sender.submit(theirs.sendall, sent)
+        connection = Connection(ours.fileno(), CAPS)
+        for number, body in enumerate(bodies):
+            frame = connection.receive(time.monotonic() + 10)
+            assert (frame.header, bytes(frame.body)) == ({"number": number}, body)
+        done.result()

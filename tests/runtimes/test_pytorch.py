@@ -97,6 +97,10 @@ def test_a_network_without_labels_answers_its_own_numbers(client: HostClient) ->
     np.testing.assert_allclose(prediction.outputs["output"], model(torch.from_numpy(ROWS)).detach().numpy(), atol=1e-6)
 
 
+def test_a_file_that_asks_torch_for_more_than_its_budget_is_told_so(client: HostClient) -> None:
+    assert rejection(client, saved(Call(torch.zeros, 1 << 40))).code == "load_memory"
+
+
 @pytest.mark.parametrize(
     ("content", "metadata", "code"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,19 @@ def scored(client: HostClient, report: Any, artifact: bytes, frame: pd.DataFrame
     def predict(batch: Batch) -> Prediction:
         return runner.predict(batch, deadline_s=30, probabilities=report.task == "classification")
 
-    asked = {"limits": Limits(), "on_progress": lambda progress: None, "is_cancelled": lambda: False, **options}
+    asked = {
+        "predict": predict,
+        "limits": Limits(),
+        "on_progress": lambda progress: None,
+        "is_cancelled": lambda: False,
+        **options,
+    }
     with tempfile.TemporaryFile() as file:
         file.write(frame.to_csv(index=False).encode())
         file.flush()
         return client.score(
             dataset_fd=file.fileno(), format_name="csv", target=target, task=report.task, signature=report.signature,
-            predict=predict, **asked,
+            **asked,
         )  # fmt: skip
 
 
@@ -133,6 +140,22 @@ def test_classes_are_the_same_as_numbers_and_as_texts(client: HostClient) -> Non
     assert found.metrics["accuracy"] > 0.95
     assert found.metrics["log_loss"] < 0.5
     assert found.confusion.labels == ["2", "10"]
+
+
+def test_a_slow_model_is_asked_for_few_rows_at_once(client: HostClient) -> None:
+    frame = table().drop(columns="value")
+    report, artifact = fit(client, frame, validation={"kind": "none"})
+    asked: list[int] = []
+
+    def predict(batch: Batch) -> Prediction:
+        asked.append(len(next(iter(batch.values()))))  # type: ignore[union-attr]
+        time.sleep(0.06 * asked[-1])
+        return Prediction({"label": np.array(["no"] * asked[-1], dtype=object)})
+
+    with pytest.raises(Cancelled):
+        scored(client, report, artifact, frame, "left", predict=predict, is_cancelled=lambda: len(asked) == 3)
+    assert asked[:2] == [10, 5]
+    assert asked[2] <= 5
 
 
 def test_a_table_that_lacks_what_the_model_takes_is_told(client: HostClient) -> None:

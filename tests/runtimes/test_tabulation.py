@@ -232,3 +232,13 @@ def test_a_model_of_unnamed_inputs_takes_the_columns_in_their_order() -> None:
     assert np.asarray(batch).tolist() == [[1, 3], [2, 4]]
     with pytest.raises(InvalidDataset, match="the file has 3 columns"):
         conform(pd.DataFrame({"x": [1], "y": [1], "z": [1]}), signature)
+
+
+def test_a_number_too_large_for_the_models_floats_is_a_fault_of_its_row() -> None:
+    frame = pd.DataFrame({"x": [1.5, 1e39, float("inf")]})
+
+    conformed = conform(frame, Signature("columns", (Field("x", "float32", (-1,)),), ()))
+
+    assert conformed.faults == {1: "column 'x': '1e+39' is too large for float32"}
+    assert isinstance(conformed.batch, dict)
+    assert conformed.batch["x"].tolist() == [1.5, float("inf")]
