@@ -123,6 +123,11 @@ def describe(error: BaseException, limit: int = MESSAGE_CHARS) -> str:
     return f"{plain(told, limit - len(place) - 4)}, at {place}" if place else plain(told, limit)
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory is what was missing; torch says so by a RuntimeError."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in describe(error)
+
+
 def place_in_code(error: BaseException) -> str:
     """Where in the code that travels with an artifact it was raised, as `code/lib.py:12`; empty if nowhere there."""
     own = vars(BaseException)["__traceback__"]  # a class of an artifact's may have another one

@@ -14,7 +14,16 @@ from typing import Any, TypeVar
 
 from runtimes import bundled_code, coco_files, formats, scanning, serving
 from runtimes.bundle import BadBundle, Bundle
-from runtimes.errors import ArtifactRejected, InvalidSignature, ModelError, RuntimeFault, describe, plain, to_message
+from runtimes.errors import (
+    ArtifactRejected,
+    InvalidSignature,
+    ModelError,
+    RuntimeFault,
+    describe,
+    lacks_memory,
+    plain,
+    to_message,
+)
 from runtimes.formats import boosters
 from runtimes.formats.recognition import Recognised, recognise
 from runtimes.libraries import BUILT_IN
@@ -218,7 +227,7 @@ def rejection(error: BaseException) -> ArtifactRejected:
         return _missing_module(plain(error.name or "unknown", 80))
     if isinstance(error, AttributeError) and MISSING_ATTRIBUTE.search(told):
         return ArtifactRejected("missing_module", _missing_attribute(told))
-    if isinstance(error, MemoryError):
+    if lacks_memory(error):
         return ArtifactRejected("load_memory", "Loading the artifact takes more memory than its budget.")
     if isinstance(error, REFUSED):
         return ArtifactRejected("confinement_violation", f"The artifact tried something that is forbidden ({told}).")
