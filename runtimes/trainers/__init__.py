@@ -1,48 +1,33 @@
-"""The built-in trainers by name: one class a file. Importing them costs pydantic and none of their libraries."""
+"""The trainers by name: one class a file, found in the files of this folder.
+
+Importing them costs pydantic and none of their libraries.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from types import ModuleType
 
-from runtimes.trainers.hist_gradient_boosting_classifier import HistGradientBoostingClassifierTrainer
-from runtimes.trainers.hist_gradient_boosting_regressor import HistGradientBoostingRegressorTrainer
-from runtimes.trainers.k_neighbors_classifier import KNeighborsClassifierTrainer
-from runtimes.trainers.k_neighbors_regressor import KNeighborsRegressorTrainer
-from runtimes.trainers.lightgbm_classifier import LightGBMClassifierTrainer
-from runtimes.trainers.lightgbm_regressor import LightGBMRegressorTrainer
-from runtimes.trainers.linear_regression import LinearRegressionTrainer
-from runtimes.trainers.logistic_regression import LogisticRegressionTrainer
-from runtimes.trainers.mlp_classifier import MlpClassifierTrainer
-from runtimes.trainers.mlp_regressor import MlpRegressorTrainer
-from runtimes.trainers.page_detector import PageDetectorTrainer
-from runtimes.trainers.random_forest_classifier import RandomForestClassifierTrainer
-from runtimes.trainers.random_forest_regressor import RandomForestRegressorTrainer
-from runtimes.trainers.text_classifier import TextClassifierTrainer
 from runtimes.trainers.trainer import Trainer, TrainerParams
-from runtimes.trainers.xgboost_classifier import XGBoostClassifierTrainer
-from runtimes.trainers.xgboost_regressor import XGBoostRegressorTrainer
 
-TRAINERS: Mapping[str, type[Trainer]] = {
-    trainer.name: trainer
-    for trainer in (
-        LogisticRegressionTrainer,
-        RandomForestClassifierTrainer,
-        RandomForestRegressorTrainer,
-        HistGradientBoostingClassifierTrainer,
-        HistGradientBoostingRegressorTrainer,
-        LinearRegressionTrainer,
-        KNeighborsClassifierTrainer,
-        KNeighborsRegressorTrainer,
-        XGBoostClassifierTrainer,
-        XGBoostRegressorTrainer,
-        LightGBMClassifierTrainer,
-        LightGBMRegressorTrainer,
-        MlpClassifierTrainer,
-        MlpRegressorTrainer,
-        TextClassifierTrainer,
-        PageDetectorTrainer,
-    )
-    if trainer.is_offered()
-}
+WITH_LIBRARIES = ("network", "page_learning", "pipeline")  # files that only a fit imports
+
+
+def _files() -> Iterator[ModuleType]:
+    for found in pkgutil.iter_modules(__path__):
+        if found.name not in WITH_LIBRARIES:
+            yield importlib.import_module(f"{__name__}.{found.name}")
+
+
+def _trainers() -> Iterator[type[Trainer]]:
+    """The classes that have a name; those that others are derived from have none."""
+    for file in _files():
+        kinds = (kind for kind in vars(file).values() if isinstance(kind, type) and issubclass(kind, Trainer))
+        yield from (kind for kind in kinds if kind.__module__ == file.__name__ and "name" in vars(kind))
+
+
+TRAINERS: Mapping[str, type[Trainer]] = {trainer.name: trainer for trainer in _trainers() if trainer.is_offered()}
 
 __all__ = ["TRAINERS", "Trainer", "TrainerParams"]

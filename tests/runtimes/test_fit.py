@@ -61,6 +61,7 @@ def fit(client: HostClient, frame: pd.DataFrame | bytes, **options: Any) -> tupl
 
 TABULAR = [name for name, trainer in TRAINERS.items() if trainer.library_set == "sklearn" and "text" not in name]
 NETWORKS = [name for name in TRAINERS if name.startswith("mlp")]
+CHANCY = ("random_forest", "hist_gradient", "xgboost", "lightgbm", "mlp")  # what draws random numbers, or uses threads
 
 
 def test_every_trainer_is_offered_here() -> None:
@@ -253,14 +254,13 @@ def test_a_watched_metric_is_told_while_the_model_grows(client: HostClient) -> N
     assert told[-1] < told[0]
 
 
-@pytest.mark.parametrize("name", [*TABULAR, *NETWORKS])
+@pytest.mark.parametrize("name", [name for name in TRAINERS if name.startswith(CHANCY) and name.endswith("classifier")])
 def test_the_same_run_again_measures_the_same(client: HostClient, name: str) -> None:
-    target = "left" if TRAINERS[name].task == "classification" else "value"
-    frame = table(120)[["age", "member", target]]
+    frame = table(120)[["age", "member", "left"]]
     quick = {"n_estimators": 25, "max_iter": 25, "epochs": 3}
     params = {key: value for key, value in quick.items() if key in TRAINERS[name].Params.model_fields}
 
-    first, second = (fit(client, frame, trainer=name, target=target, params=params)[0].metrics for _ in range(2))
+    first, second = (fit(client, frame, trainer=name, params=params)[0].metrics for _ in range(2))
 
     assert first == second
 
