@@ -5,6 +5,7 @@ The model itself answers in a runner of its own and never meets the truth, so it
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,7 +21,8 @@ from runtimes.messages import Connection
 from runtimes.signature import STRING, Batch, Field, Signature
 from runtimes.table_files import InvalidDataset, table_file
 
-ROWS = 1_000
+ROWS, FIRST_ROWS = 1_000, 10
+SLOW_S, QUICK_S = 0.5, 0.125
 MOST_BYTES = 3 << 20  # of a batch; the other side takes a little more
 MOST_ROWS = 1_000_000
 PREDICTION, PROBABILITIES = "prediction", "probabilities"
@@ -37,17 +39,43 @@ def score(order: Mapping[str, Any], channel: Connection, dataset_fd: int) -> dic
     source = table_file(FileSlice.whole(dataset_fd), str(order["format"]))
     truths: list[Any] = []
     answers: list[dict[str, np.ndarray]] = []
+    pace = Pace()
     for frame in source.frames(ROWS):
         truth = _truth(frame, target, task, len(truths))
         batch = batch_for(frame.drop(columns=target), signature)
-        for part, rows in _parts(batch, len(frame)):
-            header, buffers = arrays.encode_batch(part)
-            channel.send({"rows": rows, "done": len(truths), **header}, buffers)
-            answers.append(_answer(channel, rows))
+        answers += _answers(channel, batch, len(truth), len(truths), pace)
         truths += truth
         if len(truths) > MOST_ROWS:
             raise InvalidDataset(f"The table has more than {MOST_ROWS:,} rows; evaluate on a part of it.")
     return {"evaluation": _evaluation(truths, answers, signature, task).model_dump()}
+
+
+class Pace:
+    """How many rows to ask for at once: so few that a slow model answers soon, as who cancels waits for an answer."""
+
+    def __init__(self) -> None:
+        self.rows = FIRST_ROWS
+
+    def note(self, took_s: float) -> None:
+        """Go on faster or more slowly after an answer that took so long."""
+        if took_s > SLOW_S:
+            self.rows = max(1, self.rows // 2)
+        elif took_s < QUICK_S:
+            self.rows = min(ROWS, 2 * self.rows)
+
+
+def _answers(channel: Connection, batch: Batch, rows: int, before: int, pace: Pace) -> Iterator[dict[str, np.ndarray]]:
+    """What the client answers to the rows of a batch, piece by piece. before: how many were asked before them."""
+    at = 0
+    while at < rows:
+        end = min(rows, at + pace.rows)
+        for part, count in _parts(_cut(batch, slice(at, end)), end - at):
+            header, buffers = arrays.encode_batch(part)
+            began = time.monotonic()
+            channel.send({"rows": count, "done": before + at, **header}, buffers)
+            yield _answer(channel, count)
+            pace.note(time.monotonic() - began)
+        at = end
 
 
 def _truth(frame: pd.DataFrame, target: str, task: str, before: int) -> list[Any]:
