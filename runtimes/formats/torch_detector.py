@@ -1,17 +1,20 @@
 """The platform's own small detector in torch: one fully convolutional network, a state dict with a declared size.
 
-The metadata says `"architecture": {"detector": {"width": 32, "longest_side": 512}}` and `labels`. As in FCOS (Tian et
-al. 2019), each cell of a grid of eighths says how sure it is of each label, and how far the box's sides are; features
-of a quarter of that resolution, which see the whole page, are added to those that see its lines.
+The metadata says `"architecture": {"detector": {"width": 16, "longest_side": 384}}` and `labels`. As in FCOS (Tian et
+al. 2019), each cell of a grid of eighths is sure of each label to some degree, and says how far the sides of its box
+are; features of a quarter of that resolution, which see the whole page, are added to those that see its lines.
+
+A cell in the middle of a paragraph cannot see where it ends, and learning to guess that takes long. So each cell says
+only whether its box goes on into the next cell, for each of the four directions, and if not, how far its side is. A sum
+along rows and columns makes distances of that: what is to be learned is near each cell, and every cell teaches it.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,8 +32,9 @@ NAME = "detector"
 STRIDE = 8
 COARSEST = 32  # heights and widths of an input are multiples of it
 WHITE = 255
-MOST_DISTANCE = 7.0  # the logarithm of the farthest side, in cells
-RARE = 0.01  # how likely a cell is thought to hold something, before anything is learned
+UNSURE = -2.0  # the logit of each label, before anything is learned
+LONG = 1.5  # the logit of a box's going on, alike
+SIDES = 4  # left, top, right, bottom
 TYPE_NAME = "FCOS-like page detector"
 
 
@@ -38,8 +42,8 @@ TYPE_NAME = "FCOS-like page detector"
 class Size:
     """How large a detector is. width: of its channels. longest_side: of the pages that it looks at, in pixels."""
 
-    width: int = 32
-    longest_side: int = 512
+    width: int = 16
+    longest_side: int = 384
 
     @classmethod
     def of(cls, architecture: object) -> Size:
@@ -50,7 +54,7 @@ class Size:
         """
         told = architecture.get(NAME) if isinstance(architecture, Mapping) else None
         if not isinstance(told, Mapping) or told.keys() - {"width", "longest_side"}:
-            raise _invalid(f'it is {{"{NAME}": {{"width": 32, "longest_side": 512}}}}')
+            raise _invalid(f'it is {{"{NAME}": {{"width": 16, "longest_side": 384}}}}')
         width, side = told.get("width", cls.width), told.get("longest_side", cls.longest_side)
         if type(width) is not int or not 8 <= width <= 256 or width % 8:
             raise _invalid("width is a multiple of 8 up to 256")
@@ -86,36 +90,68 @@ class _Residual(nn.Module):
         return functional.relu(values + self.second(self.first(values)))
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a network says of each cell of a grid of h/8 by w/8.
+
+    scores: (n, labels, h/8, w/8) logits. goes_on: (n, 4, h/8, w/8) logits of whether the box goes on into the next cell
+    to the left, above, to the right and below. sides: (n, 4, h/8, w/8) how far its sides are, in cells.
+    """
+
+    scores: torch.Tensor
+    goes_on: torch.Tensor
+    sides: torch.Tensor
+
+
 class Network(nn.Module):
-    """(n, 3, h, w) images from 0 to 1, h and w multiples of 32, to (n, labels, h/8, w/8) logits and (n, 4, h/8, w/8)
-    logarithms of the distances to left, top, right and bottom, in cells."""
+    """(n, 3, h, w) images from 0 to 1, h and w multiples of 32, to what is seen on them."""
 
     def __init__(self, width: int, labels: int) -> None:
         super().__init__()
         self.start = nn.Sequential(_block(3, width // 2, stride=2), _block(width // 2, width, stride=2))
         self.eighth = nn.Sequential(_block(width, 2 * width, stride=2), _Residual(2 * width))
         self.sixteenth = nn.Sequential(_block(2 * width, 3 * width, stride=2), _Residual(3 * width))
-        far = (_Residual(3 * width, dilation) for dilation in (1, 2, 4, 1))
+        far = (_Residual(3 * width, dilation) for dilation in (1, 2, 4))
         self.coarse = nn.Sequential(_block(3 * width, 3 * width, stride=2), *far)
         self.from_coarse = nn.Conv2d(3 * width, 3 * width, 1)
         self.from_sixteenth = nn.Conv2d(3 * width, 2 * width, 1)
         self.joined = _Residual(2 * width)
         self.scores = nn.Sequential(_block(2 * width, 2 * width), nn.Conv2d(2 * width, labels, 1))
-        self.sides = nn.Sequential(_block(2 * width, 2 * width), nn.Conv2d(2 * width, 4, 1))
+        self.sides = nn.Sequential(_block(2 * width, 2 * width), nn.Conv2d(2 * width, 2 * SIDES, 1))
 
     def begin(self) -> None:
-        """Expect next to nothing, and boxes of some cells: what a detector has learned before it has learned."""
-        nn.init.constant_(self.scores[-1].bias, -math.log((1 - RARE) / RARE))  # type: ignore[arg-type]
-        nn.init.constant_(self.sides[-1].bias, 1.5)  # type: ignore[arg-type]
+        """Be unsure, see boxes of some cells, and change nothing in the residual parts: a start that learns fast."""
+        for part in self.modules():
+            if isinstance(part, _Residual):
+                nn.init.zeros_(part.second[1].weight)  # type: ignore[arg-type]
+        labels, sides = cast("Any", self.scores[-1]).bias, cast("Any", self.sides[-1]).bias
+        nn.init.constant_(labels, UNSURE)
+        nn.init.constant_(sides[:SIDES], LONG)
+        nn.init.constant_(sides[SIDES:], 0.5)
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        eighth = self.eighth(self.start(images))
+    def forward(self, images: torch.Tensor) -> Seen:
+        ink = 1 - images  # white is nothing, as is what lies beyond the page
+        eighth = self.eighth(self.start(ink))
         sixteenth = self.sixteenth(eighth)
         coarse = self.from_coarse(self.coarse(sixteenth))
         sixteenth = functional.relu(sixteenth + functional.interpolate(coarse, scale_factor=2.0))
         seen = self.from_sixteenth(sixteenth)
         joined = self.joined(functional.relu(eighth + functional.interpolate(seen, scale_factor=2.0)))
-        return self.scores(joined), self.sides(joined).clamp(-3, MOST_DISTANCE)
+        goes_on, ends = self.sides(joined).split(SIDES, dim=1)
+        return Seen(self.scores(joined), goes_on, sides_from(goes_on.sigmoid(), ends))
+
+
+def sides_from(goes_on: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """(n, 4, h, w) how far the sides are, in cells, by how likely each cell's box goes on, and where it ends if not."""
+    found = []
+    for side, (dim, is_forward) in enumerate(((2, False), (1, False), (2, True), (1, True))):
+        cells = list(zip(goes_on[:, side].unbind(dim), ends[:, side].unbind(dim), strict=True))
+        far, distances = torch.zeros_like(cells[0][1]), []
+        for onward, end in reversed(cells) if is_forward else cells:
+            far = torch.lerp(end, far + 1, onward)
+            distances.append(far)
+        found.append(torch.stack(distances[::-1] if is_forward else distances, dim))
+    return torch.stack(found, dim=1)
 
 
 def centres_of(height: int, width: int) -> torch.Tensor:
@@ -125,9 +161,8 @@ def centres_of(height: int, width: int) -> torch.Tensor:
 
 
 def boxes_from(centres: torch.Tensor, sides: torch.Tensor) -> torch.Tensor:
-    """(…, 4) corners in pixels from (…, 2) centres and (…, 4) logarithms of the distances in cells."""
-    distances = sides.exp() * STRIDE
-    return torch.cat([centres - distances[..., :2], centres + distances[..., 2:]], dim=-1)
+    """(…, 4) corners in pixels from (…, 2) centres and (…, 4) distances in cells."""
+    return torch.cat([centres - sides[..., :2] * STRIDE, centres + sides[..., 2:] * STRIDE], dim=-1)
 
 
 def onto_input(image: np.ndarray, longest_side: int) -> tuple[torch.Tensor, Placement]:
@@ -154,9 +189,9 @@ class TorchDetector:
         """The detections on the one page of the batch."""
         image, place = onto_input(page_of(batch, probabilities=probabilities), self._size.longest_side)
         with torch.inference_mode():
-            scores, sides = self._network(image[None].float() / 255)
-            table = scores[0].sigmoid().permute(1, 2, 0)
-            boxes = boxes_from(centres_of(*table.shape[:2]), sides[0].permute(1, 2, 0)).reshape(-1, 4)
+            seen: Seen = self._network(image[None].float() / 255)
+            table = seen.scores[0].sigmoid().permute(1, 2, 0)
+            boxes = boxes_from(centres_of(*table.shape[:2]), seen.sides[0].permute(1, 2, 0)).reshape(-1, 4)
             best, labels = table.reshape(-1, len(self.labels)).max(dim=1)
         return found_on(place, boxes.numpy(), best.numpy(), labels.numpy(), classes=len(self.labels))
 

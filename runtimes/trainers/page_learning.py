@@ -12,15 +12,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from runtimes.formats.torch_detector import STRIDE, WHITE, Network, boxes_from, centres_of
+from runtimes.formats.torch_detector import STRIDE, WHITE, Network, Seen, boxes_from, centres_of
 from runtimes.trainers.page_detector import PageDetectorParams
 
-REACH = 1.5  # cells round a box's centre that stand for it
 SHIFT = 4  # cells by which a page is moved about, at most
 WARM_UP = 0.1  # of the time
 WEIGHT_DECAY = 0.02
 MOST_GRADIENT = 10.0
 LEAST_RATE = 0.02  # of the longest step, at the end
+LEAST_SURE = 0.1  # how sure a cell should be of its label, however wrong its box is
+BALANCE = 0.5  # 0: a box counts by its cells; 1: all boxes count alike
+OVERLAP_WEIGHT = 2.0  # against the entropy
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def learn(
     network: Any = Network(params.width, labels)
     network.to(memory_format=torch.channels_last).begin()
     network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=params.learning_rate, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(_by_decay(network), lr=params.learning_rate)
     chance = torch.Generator().manual_seed(params.seed)
     clock = _Clock(params, math.ceil(len(pages) / params.batch_size))
     while clock.done < 1:
@@ -57,6 +59,13 @@ def learn(
         watch(clock.done, {"train_loss": sum(losses) / len(losses)})
     found: Network = network.to(memory_format=torch.contiguous_format).eval()
     return found
+
+
+def _by_decay(network: nn.Module) -> list[dict[str, Any]]:
+    """The network's parameters for an optimizer: what scales and shifts is not drawn to zero."""
+    weights = [each for each in network.parameters() if each.ndim > 1]
+    others = [each for each in network.parameters() if each.ndim <= 1]
+    return [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
 
 
 class _Clock:
@@ -114,59 +123,81 @@ def _step(network: Network, batch: Sequence[Page], optimizer: Any) -> float:
     for place, page in enumerate(batch):
         images[place, :, : page.image.shape[1], : page.image.shape[2]] = page.image.float() / 255
     optimizer.zero_grad(set_to_none=True)
-    scores, sides = network(images.to(memory_format=torch.channels_last))
-    loss = _loss(scores, sides, batch)
+    loss = _loss(network(images.to(memory_format=torch.channels_last)), batch)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), MOST_GRADIENT)
     optimizer.step()
     return float(loss.detach())
 
 
-def _loss(scores: torch.Tensor, sides: torch.Tensor, batch: Sequence[Page]) -> torch.Tensor:
-    """Focal loss of the labels, and one less the generalised overlap of the boxes, per cell that stands for a box."""
-    centres = centres_of(*scores.shape[2:])
-    wanted = torch.zeros_like(scores)
-    apart: list[torch.Tensor] = []
+def _loss(seen: Seen, batch: Sequence[Page]) -> torch.Tensor:
+    """What is wrong with all labels, and with the sides of the cells that are in boxes, by the weight of those."""
+    wanted, weights = torch.zeros_like(seen.scores), torch.zeros_like(seen.scores[:, :1])
+    wrong, total = [], 0.0
     for place, page in enumerate(batch):
-        owners = _owners(centres, page.boxes)
+        owners = _owners(centres_of(*seen.scores.shape[2:]), page.boxes)
+        weights[place, 0] = _weights(owners)
         rows, columns = (owners >= 0).nonzero(as_tuple=True)
-        own = owners[rows, columns]
-        found = boxes_from(centres[rows, columns], sides[place, :, rows, columns].T)
-        shared, generalised = _overlaps(found, page.boxes[own])
-        apart.append(1 - generalised)
+        own, weight = owners[rows, columns], weights[place, 0, rows, columns]
+        overlap, sides_wrong = _sides_wrong(seen, (place, rows, columns), page.boxes[own])
         # a cell should be as sure as its box is right: then the best of several boxes is the surest
-        wanted[place, page.labels[own], rows, columns] = shared.detach().clamp(min=0.1)
-    count = max(1, sum(map(len, apart)))
-    return (_focal(scores, wanted) + 2 * torch.cat(apart).sum()) / count
+        wanted[place, page.labels[own], rows, columns] = overlap.clamp(min=LEAST_SURE)
+        wrong.append(sides_wrong * weight)
+        total += float(weight.sum())
+    return ((_focal(seen.scores, wanted) * weights).sum() + torch.cat(wrong).sum()) / max(1.0, total)
+
+
+def _sides_wrong(
+    seen: Seen, cells: tuple[int, torch.Tensor, torch.Tensor], boxes: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each of (k,) cells of a page: how much its box overlaps the (k, 4) true one, and how wrong its sides are.
+
+    One less the generalised overlap teaches whole sums of a row; the entropy of whether a box goes on, each cell alone.
+    """
+    place, rows, columns = cells
+    centres = centres_of(*seen.scores.shape[2:])[rows, columns]
+    overlap, generalised = _overlaps(boxes_from(centres, seen.sides[place, :, rows, columns].T), boxes)
+    goes_on = torch.cat([centres - boxes[:, :2], boxes[:, 2:] - centres], dim=1) > STRIDE
+    told = seen.goes_on[place, :, rows, columns].T
+    doubt = functional.binary_cross_entropy_with_logits(told, goes_on.float(), reduction="none").sum(dim=1)
+    return overlap.detach(), OVERLAP_WEIGHT * (1 - generalised) + doubt
 
 
 def _owners(centres: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """(h, w): which box a cell stands for, or -1. Of several the smallest; every box has a cell."""
-    owners = torch.full(centres.shape[:2], -1, dtype=torch.long)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-    for place in areas.argsort(descending=True).tolist():
-        box = boxes[place]
-        middle = (box[:2] + box[2:]) / 2
-        is_near = ((centres - middle).abs() <= REACH * STRIDE).all(dim=-1)
-        is_inside = (centres > box[:2]).all(dim=-1) & (centres < box[2:]).all(dim=-1)
-        owners[is_near & is_inside] = place
-        column, row = (middle / STRIDE).long().tolist()
-        owners[min(max(row, 0), owners.shape[0] - 1), min(max(column, 0), owners.shape[1] - 1)] = place
-    return owners
+    """(h, w): the box that a cell's centre is in, or -1. Of several the smallest.
+
+    A box that is thinner than a cell is taken to be as wide as one: a line of text has a row of cells.
+    """
+    if not len(boxes):
+        return torch.full(centres.shape[:2], -1)
+    middles, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    reach = halves.clamp(min=STRIDE / 2)
+    first, last = (middles - reach)[:, None, None], (middles + reach)[:, None, None]
+    is_inside = (centres >= first).all(dim=-1) & (centres < last).all(dim=-1)
+    least, owners = torch.where(is_inside, halves.prod(dim=1)[:, None, None], torch.inf).min(dim=0)
+    return torch.where(least.isinf(), -1, owners)
+
+
+def _weights(owners: torch.Tensor) -> torch.Tensor:
+    """(h, w): how much each cell counts, the less the more cells its box has; what is in no box is one more box."""
+    return torch.bincount(owners.flatten() + 1).float()[owners + 1] ** -BALANCE
 
 
 def _overlaps(found: torch.Tensor, true: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The overlap of each pair of boxes, and the generalised one (Rezatofighi et al. 2019)."""
-    sides = (torch.minimum(found[:, 2:], true[:, 2:]) - torch.maximum(found[:, :2], true[:, :2])).clamp(min=0)
-    shared = sides.prod(dim=1)
-    areas = (found[:, 2:] - found[:, :2]).prod(dim=1) + (true[:, 2:] - true[:, :2]).prod(dim=1)
-    whole = (areas - shared).clamp(min=1e-6)
-    hull = (torch.maximum(found[:, 2:], true[:, 2:]) - torch.minimum(found[:, :2], true[:, :2])).prod(dim=1)
+    corners = torch.maximum(found[:, :2], true[:, :2]), torch.minimum(found[:, 2:], true[:, 2:])
+    outside = torch.minimum(found[:, :2], true[:, :2]), torch.maximum(found[:, 2:], true[:, 2:])
+    shared, hull = _areas(*corners), _areas(*outside)
+    whole = (_areas(found[:, :2], found[:, 2:]) + _areas(true[:, :2], true[:, 2:]) - shared).clamp(min=1e-6)
     overlap = shared / whole
     return overlap, overlap - (hull - whole) / hull.clamp(min=1e-6)
 
 
+def _areas(first: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+    return (last - first).clamp(min=0).prod(dim=1)
+
+
 def _focal(scores: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Quality focal loss (Li et al. 2020): cells that are right already count little."""
+    """(n, labels, h, w) quality focal loss (Li et al. 2020): cells that are right already count little."""
     away = (scores.sigmoid() - wanted).abs().detach() ** 2
-    return (functional.binary_cross_entropy_with_logits(scores, wanted, reduction="none") * away).sum()
+    return functional.binary_cross_entropy_with_logits(scores, wanted, reduction="none") * away
