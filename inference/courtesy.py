@@ -21,6 +21,8 @@ from zlib import crc32
 import numpy as np
 from django.conf import settings
 
+from models_registry.spooling import spool_folder
+
 MOST_AT_WORK = 2
 LONGEST_WAIT_S = 0.25
 SEVERAL_FOR_S = 1.0  # after another tenant has asked
@@ -145,5 +147,5 @@ class Courtesy:
 @cache
 def courtesy() -> Courtesy:
     """The process's own."""
-    file = Path(settings.FILE_UPLOAD_TEMP_DIR) / "asked"
+    file = Path(spool_folder()) / "asked"
     return Courtesy(settings.TENANT_SHARE_PERCENT / 100, asked=Asked(file))
