@@ -35,7 +35,8 @@ from runtimes.signature import Batch
 TOGETHER_BYTES = 48 << 10  # of requests that are sent before an answer is read: what a socket takes without a reader
 NO_ID = bytes(ID.size)
 MAX_OUTPUTS = 256
-HEADER_BYTES = 1 << 19  # each byte may be an empty list, which is fifty in memory
+HEADER_BYTES = 1 << 19
+HEADER_CONTAINERS = 4 * MAX_OUTPUTS  # an output is two lists
 MAX_HEADS = 64
 PROBABILITIES = "probabilities"
 TICK_SECONDS = 0.25
@@ -88,6 +89,11 @@ class Known(NamedTuple):
     plan: ReplyPlan
 
 
+def caps_of(limits: Limits) -> Caps:
+    """What a reply may hold; its header is read with the interpreter's lock held, so that it must cost little."""
+    return Caps(HEADER_BYTES, limits.reply_bytes, list_items=MAX_OUTPUTS, containers=HEADER_CONTAINERS)
+
+
 class RunnerConnection:
     """One thread's connection to one runner, which takes no request that names another.
 
@@ -102,7 +108,8 @@ class RunnerConnection:
             self._sock = addresses.connect(addresses.path_of(way.path), timeout_s)
         except OSError as error:
             raise EndOfStream from error
-        self._connection = Connection(self._sock.fileno(), Caps(HEADER_BYTES, way.limits.reply_bytes))
+        self._caps = caps_of(way.limits)
+        self._connection = Connection(self._sock.fileno(), self._caps)
         self._block_by_ticks()
         self._ids = itertools.count(FIRST_ID)
         self._heads: dict[Hashable, Head] = {}
@@ -201,7 +208,7 @@ class RunnerConnection:
             if frame.header[-ID.size :] != ID.pack(request_id):
                 raise ProtocolFault("A runner answered another question.")
             return known.plan.take(frame.body)
-        header = unpack_header(frame.header)
+        header = unpack_header(frame.header, self._caps)
         if header.get("id") != request_id:
             raise ProtocolFault("A runner answered another question.")
         if header.get("ok") is not True:

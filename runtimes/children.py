@@ -31,7 +31,7 @@ from runtimes.zygotes import Zygotes, thread_count
 
 READY_SECONDS = 20.0
 MEMORY_MAP_BYTES = 8192
-CONTROL_CAPS = Caps(header_bytes=1 << 16, body_bytes=0)
+CONTROL_CAPS = Caps(header_bytes=1 << 16, body_bytes=0, list_items=64, containers=64)  # a runner's words are few
 FIRST_UID = 61_200  # below the kernel's overflow ids, above what systems give to people
 SLOTS = 4_000
 OPT_OUT_VARIABLE = "TENANTRY_RUN_UNCONFINED"

@@ -22,17 +22,12 @@ PROTOCOL = 1
 HEAD = struct.Struct("<IIQ")  # protocol version, header bytes, body bytes
 ALIGNMENT = 16  # the body starts at a multiple, so that arrays over it are aligned
 FIRST_READ_BYTES = 1 << 14
+GROWTH = 4
 WRITE_BYTES = 1 << 20
 WRITE_VIEWS = 64
 FIRST_ID = 1 << 32  # from here on msgpack writes ids in eight bytes: headers that end with one have one length
 ID_COMES, ID = b"\xa2id\xcf", struct.Struct(">Q")  # what precedes such an id, and how it is written
-UNPACK_CAPS = {
-    "max_array_len": 1 << 17,
-    "max_map_len": 1 << 12,
-    "max_str_len": 1 << 18,
-    "max_bin_len": 0,
-    "max_ext_len": 0,
-}
+UNPACK_CAPS = {"max_map_len": 1 << 12, "max_str_len": 1 << 18, "max_bin_len": 0, "max_ext_len": 0}
 
 
 class EndOfStream(Exception):
@@ -41,10 +36,16 @@ class EndOfStream(Exception):
 
 @dataclass(frozen=True)
 class Caps:
-    """The largest frame that a reader takes."""
+    """The largest frame that a reader takes.
+
+    list_items: of one list in a header, whose memory is taken before its items are read; lists nest up to 1,024 deep.
+    containers: lists and maps in a header, all together; an empty one is a byte there, and eighty in memory.
+    """
 
     header_bytes: int = 4 << 20
     body_bytes: int = 64 << 20
+    list_items: int = 1 << 17
+    containers: int = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +77,29 @@ def pack_round_id(header: Mapping[str, Any], body_bytes: int) -> tuple[bytes, by
     return head[:place], head[place + ID.size :]
 
 
-def unpack_header(data: bytes | memoryview) -> dict[str, Any]:
+class _Counter:
+    """Counts the lists and maps of a header while they are made."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def __call__(self, container: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("too many lists and maps")
+        return container
+
+
+def unpack_header(data: bytes | memoryview, caps: Caps) -> dict[str, Any]:
     """The map that the header's bytes hold.
 
     Raises:
         ProtocolFault: they hold anything else.
     """
+    count = _Counter(caps.containers)
+    given = {"max_array_len": caps.list_items, "list_hook": count, "object_hook": count, **UNPACK_CAPS}
     try:
-        header = msgpack.unpackb(data, raw=False, strict_map_key=True, **UNPACK_CAPS)
+        header = msgpack.unpackb(data, raw=False, strict_map_key=True, **given)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise ProtocolFault("A frame's header is not readable.") from error
     if not isinstance(header, dict):
@@ -95,7 +111,7 @@ class FrameReader:
     """Reads frames from a descriptor, a little at a time; bytes of the next frame are kept for it."""
 
     def __init__(self, fd: int, caps: Caps) -> None:
-        self._fd, self._caps = fd, caps
+        self._fd, self.caps = fd, caps
         self._buffer, self._filled = bytearray(FIRST_READ_BYTES), 0
 
     def read_some(self) -> None:
@@ -117,7 +133,7 @@ class FrameReader:
             ProtocolFault: a length is over its cap, or the header is unreadable.
         """
         raw = self.take_raw()
-        return None if raw is None else Frame(unpack_header(raw.header), raw.body)
+        return None if raw is None else Frame(unpack_header(raw.header, self.caps), raw.body)
 
     def take_raw(self) -> RawFrame | None:
         """The next whole frame with its header as it came, or None while more bytes are needed.
@@ -129,8 +145,8 @@ class FrameReader:
             return None
         header_end, start, end = self._measure()
         if self._filled < end:
-            if end > len(self._buffer):
-                self._buffer = self._buffer[: self._filled] + bytearray(end - self._filled)
+            if self._filled == len(self._buffer):  # memory is taken for what has come, and not for what is announced
+                self._buffer += bytes(min(end, GROWTH * self._filled) - self._filled)
             return None
         view = memoryview(self._detach(end))
         return RawFrame(bytes(view[HEAD.size : header_end]), view[start:end])
@@ -151,7 +167,7 @@ class FrameReader:
         protocol, header_bytes, body_bytes = HEAD.unpack_from(self._buffer)
         if protocol != PROTOCOL:
             raise ProtocolFault("The other side speaks another version of the protocol.")
-        if header_bytes > self._caps.header_bytes or body_bytes > self._caps.body_bytes:
+        if header_bytes > self.caps.header_bytes or body_bytes > self.caps.body_bytes:
             raise ProtocolFault("A frame is larger than it may be.")
         header_end: int = HEAD.size + header_bytes
         start = header_end + -header_bytes % ALIGNMENT
@@ -201,7 +217,7 @@ class Connection:
             EndOfStream, DeadlineExceeded, ProtocolFault.
         """
         raw = self.receive_raw(deadline)
-        return Frame(unpack_header(raw.header), raw.body)
+        return Frame(unpack_header(raw.header, self.reader.caps), raw.body)
 
     def receive_raw(self, deadline: float | None = None, blocks_s: float = 0.0) -> RawFrame:
         """The next frame with its header as it came; blocks_s: for how long a read of this stream may block.

@@ -20,6 +20,7 @@ from runtimes.signature import Batch
 
 MAX_CLIENTS = 96  # below the limit of open files
 REQUEST_BYTES = 256 << 20
+CAPS = Caps(header_bytes=4 << 20, body_bytes=REQUEST_BYTES)
 ANSWER_SECONDS = 5.0  # a client that does not read its answer for so long loses its connection
 
 
@@ -67,7 +68,7 @@ class Client:
     """One connection of a client thread."""
 
     def __init__(self, fd: int) -> None:
-        self.connection = Connection(fd, Caps(header_bytes=4 << 20, body_bytes=REQUEST_BYTES))
+        self.connection = Connection(fd, CAPS)
         self.reader = self.connection.reader
         self.is_open = True
         self.known: Known | None = None
@@ -173,7 +174,7 @@ class Server:
 
     def _understand(self, client: Client, frame: RawFrame) -> tuple[int, Known]:
         """A request's id and the rest of what its header says, which is kept for requests like it."""
-        header = unpack_header(frame.header)
+        header = unpack_header(frame.header, CAPS)
         if not self._identity.is_meant_by(header):  # the client loses its connection, and asks the host again
             raise ProtocolFault("A request is for another runner.")
         request_id = header.get("id")
