@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Protocol
 
+import numpy as np
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -176,12 +177,17 @@ def watch(route: Route, decoded: Decoded, answered: Prediction, answered_s: floa
         return
     watched = Watched(current_tenant(), route.model_name, route.shadow.number)
     beside = replace(route, version=route.shadow, shadow=None)
-    mirror().put(Mirrored(watched, beside, decoded, answered, answered_s, ask, _size(decoded.batch)))
+    size_bytes = _size(decoded.batch) + _size(answered.outputs)
+    mirror().put(Mirrored(watched, beside, decoded, answered, answered_s, ask, size_bytes))
 
 
 def _size(batch: Batch) -> int:
-    arrays = batch.values() if isinstance(batch, dict) else (batch,)
-    return sum(array.nbytes for array in arrays)
+    return sum(map(_bytes_of, batch.values() if isinstance(batch, dict) else (batch,)))
+
+
+def _bytes_of(array: np.ndarray) -> int:
+    texts = array.ravel().tolist() if array.dtype.kind == "O" else ()
+    return array.nbytes + sum(len(text) for text in texts if text is not None)
 
 
 def _asked(one: Mirrored) -> Tally:

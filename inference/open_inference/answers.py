@@ -56,6 +56,7 @@ def render(
 def _outputs(request: InferRequest, prediction: Prediction) -> list[tuple[Wanted, np.ndarray]]:
     arrays: Mapping[str, np.ndarray] = prediction.outputs
     if prediction.probabilities is not None:
+        checked_size(prediction.probabilities)
         arrays = {**arrays, PROBABILITIES: prediction.probabilities.astype(np.float64, copy=False)}
     wanted = tuple(map(Wanted, arrays)) if request.wanted is None else request.wanted
     for one in wanted:

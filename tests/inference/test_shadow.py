@@ -2,6 +2,7 @@
 
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -59,6 +60,18 @@ class TestComparing:
         assert kept[:2] == [{"prediction": "a"}, {"prediction": "?"}]
         assert len(kept[2]) < 3_000
         assert tally.disagreements[0]["inputs"] == {"c": None}
+
+    def test_answers_of_any_size_are_compared_in_little_memory(self):
+        large = np.zeros((1, 1 << 23), dtype=np.int8)
+        tracemalloc.start()
+        try:
+            tally = compare(Prediction({"mask": large}), Prediction({"mask": large + 1}), BATCH, NOW)
+            peak_bytes = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert tally.agreeing_rows == 0
+        assert len(tally.disagreements[0]["answered"]) <= 2_000
+        assert peak_bytes < 4 * large.nbytes
 
     def test_tallies_add_up(self):
         whole = Tally()
@@ -157,13 +170,27 @@ def test_who_answers_never_waits_for_the_shadow(tenant, client):
     assert after["failed"] - before["failed"] == shadow.MOST_WAITING_EACH
 
 
-def watched(tenant, ask):
+@pytest.mark.parametrize("answered", [prediction("x" * (30 << 20)), prediction(*[0.0] * (30 << 17))])
+def test_answers_that_wait_are_bounded_in_bytes(tenant, client, answered):
+    before, is_over = report(client), threading.Event()
+
+    def hang(*anything, **more):
+        is_over.wait(30)
+        raise Unavailable("too late")
+
+    for _ in range(5):
+        watched(tenant, hang, answered)
+    is_over.set()
+    assert report(client)["dropped"] - before["dropped"] == 3
+
+
+def watched(tenant, ask, answered=None):
     """Have a request mirrored whose shadow is asked by `ask`."""
     from inference.decoding import Decoded
     from inference.routing import route
 
     with tenant_scope(tenant.tenant):
-        shadow.watch(route("churn", {}), Decoded(BATCH, 3), prediction("a", "b", "c"), 0.001, ask)
+        shadow.watch(route("churn", {}), Decoded(BATCH, 3), answered or prediction("a", "b", "c"), 0.001, ask)
 
 
 def test_each_activation_has_a_report_of_its_own(tenant, client):
