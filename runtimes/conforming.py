@@ -92,14 +92,18 @@ def _numbers(column: pd.Series, field: Field, absent: np.ndarray, faults: dict[i
         values = pd.to_numeric(plain_column.where(~absent), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         wrong = np.isnan(values) & ~absent
         _note(faults, wrong, lambda place: f"column {_named(field)}: {_shown(column, place)} is not {_words(field)}")
-    if not field.dtype.startswith("float"):
-        wrong = ~absent & ~_fits(values, field.dtype)
-        _note(faults, wrong, lambda place: f"column {_named(field)}: {_shown(column, place)} is not {_words(field)}")
+    why = f"too large for {field.dtype}" if field.dtype.startswith("float") else f"not {_words(field)}"
+    wrong = ~absent & ~_fits(values, field.dtype)
+    _note(faults, wrong, lambda place: f"column {_named(field)}: {_shown(column, place)} is {why}")
     return values
 
 
 def _fits(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Which values a whole-number or boolean dtype can hold."""
+    """Which values a dtype can hold; among floats, NaN and the infinite as well."""
+    if dtype.startswith("float"):
+        with np.errstate(over="ignore"):
+            kept: np.ndarray = ~np.isinf(values.astype(dtype)) | np.isinf(values)
+        return kept
     if dtype == "bool":
         return np.isin(values, (0, 1))
     bounds = np.iinfo(dtype)

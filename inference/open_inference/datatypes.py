@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from common.errors import Malformed
+from inference.decoding import rounded
 from runtimes.signature import STRING
 
 BYTES, BFLOAT16 = "BYTES", "BF16"
@@ -60,8 +61,7 @@ def from_json(values: list[object], datatype: str, name: str) -> np.ndarray:
     if datatype == BYTES:
         return np.fromiter(values, dtype=object, count=len(values))
     try:
-        with np.errstate(over="ignore"):
-            return np.array(values, dtype=np.float64 if dtype.kind == "f" else dtype).astype(dtype, copy=False)
+        return rounded(np.array(values, dtype=np.float64), dtype) if dtype.kind == "f" else np.array(values, dtype)
     except OverflowError as error:
         raise Malformed(f"'{name}': a value does not fit into {datatype}.") from error
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.errors import Invalid
-from inference.decoding import Decoded, mismatch
+from inference.decoding import Decoded, mismatch, rounded
 from inference.open_inference import datatypes
 from inference.open_inference.requests import InferRequest, Tensor
 from runtimes.signature import STRING, Field, Signature
@@ -108,12 +108,16 @@ def _converted(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
     """The numbers as this dtype; none is changed but by rounding among floats."""
     if values.dtype == dtype:
         return values
-    with np.errstate(invalid="ignore", over="ignore"):
-        converted = values.astype(dtype)
-    if dtype.kind != "f" and not np.array_equal(converted, values):
-        wanted = datatypes.datatype_of(dtype)
-        raise mismatch(f"A value of '{name}' does not fit into {wanted}, which this model takes.")
-    return converted
+    try:
+        if dtype.kind == "f":
+            return rounded(values, dtype)
+        with np.errstate(invalid="ignore"):
+            converted = values.astype(dtype)
+        if np.array_equal(converted, values):
+            return converted
+    except OverflowError:
+        pass
+    raise mismatch(f"A value of '{name}' does not fit into {datatypes.datatype_of(dtype)}, which this model takes.")
 
 
 def _names(names: Sequence[str]) -> str:

@@ -118,13 +118,20 @@ def test_a_column_that_does_not_fit_is_named(row, says):
     assert says in error.message
 
 
+@pytest.mark.parametrize("value", [1e39, -1e300, 10**39])
+def test_a_number_too_large_for_the_models_floats_is_refused(value):
+    error = refusal({"instances": [[[1, 2], [3, value]]]}, IMAGES)
+    assert error.code == "signature_mismatch"
+    assert "does not fit into float32" in error.message
+
+
 def test_one_long_string_among_many_numbers_copies_nothing():
     rows = [[1.0, 2.0, 3.0] for _ in range(20_000)] + [["x" * 1_000_000, 1.0, 2.0]]
     assert "row 20000, column 0" in refusal({"instances": rows}).message
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
     max_leaves=20,
 )
@@ -138,3 +145,5 @@ def test_whatever_comes_ends_in_rows_or_in_an_error_of_ours(signature, form, val
     except (Invalid, Malformed):
         return
     assert decoded.row_count > 0
+    columns = decoded.batch.values() if isinstance(decoded.batch, dict) else [decoded.batch]
+    assert not any(column.dtype.kind == "f" and np.isinf(column).any() for column in columns)

@@ -89,6 +89,7 @@ def test_nested_data_is_what_flat_data_is():
         ({"datatype": "INT8", "shape": [1], "data": [True]}, "bool"),
         ({"datatype": "INT8", "shape": [1], "data": [128]}, "does not fit"),
         ({"datatype": "UINT64", "shape": [1], "data": [-1]}, "does not fit"),
+        ({"datatype": "FP32", "shape": [1], "data": [1e39]}, "does not fit"),
         ({"datatype": "BOOL", "shape": [1], "data": [1]}, "int"),
         ({"datatype": "BYTES", "shape": [1], "data": [1]}, "int"),
         ({"datatype": "FP12", "shape": [1], "data": [1]}, "FP12"),
