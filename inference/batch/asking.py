@@ -34,6 +34,7 @@ class Asker:
 
         Raises:
             Unavailable: the version could not be asked, however often it was tried.
+            Invalid: its answers do not fit each other.
         """
         if chunk.batch is None:
             return Answered.of(None, {})
@@ -86,6 +87,9 @@ def _joined(parts: list[Prediction]) -> Prediction | None:
     """One prediction with the rows of all, in their order."""
     if len(parts) <= 1:
         return parts[0] if parts else None
-    outputs: dict[str, Any] = join([part.outputs for part in parts])  # type: ignore[assignment]
-    tables = [part.probabilities for part in parts if part.probabilities is not None]
-    return Prediction(outputs, np.concatenate(tables) if tables else None)
+    try:
+        outputs: dict[str, Any] = join([part.outputs for part in parts])  # type: ignore[assignment]
+        tables = [part.probabilities for part in parts if part.probabilities is not None]
+        return Prediction(outputs, np.concatenate(tables) if tables else None)
+    except (KeyError, ValueError) as error:
+        raise Invalid("The model's answers to parts of the table have other names or shapes.") from error

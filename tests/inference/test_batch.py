@@ -11,12 +11,13 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
-from common.errors import Unavailable
-from inference.batch import parts, work
+from common.errors import Invalid, Unavailable
+from inference.batch import asking, parts, work
 from inference.batch.asking import Asker
 from inference.execution import sweep
 from inference.models import BatchJob
 from models_registry.models import Blob
+from runtimes.protocol import Prediction
 from runtimes.tabulation import Chunk
 from tenants.jobs import work_on
 from tenants.models import Job, JobState
@@ -286,3 +287,9 @@ def test_an_asynchronous_prediction_can_be_cancelled(client):
     assert client.post(f"api/v1/predictions/{asked['id']}/cancel").json()["state"] == "cancelled"
     Job.objects.filter(pk=asked["id"]).update(state=JobState.SUCCEEDED)
     assert client.post(f"api/v1/predictions/{asked['id']}/cancel").status_code == 409
+
+
+@pytest.mark.parametrize("other", [{"second": np.zeros(2)}, {"first": np.zeros((2, 3))}])
+def test_answers_that_do_not_fit_each_other_end_the_job_in_a_sentence(other):
+    with pytest.raises(Invalid, match="other names or shapes"):
+        asking._joined([Prediction({"first": np.zeros(2)}), Prediction(other)])
