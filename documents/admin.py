@@ -8,7 +8,6 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.urls import path, reverse
-from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
 from common.errors import PlatformError
@@ -21,18 +20,11 @@ from models_registry.downloads import send_file, send_files, show_file, show_png
 from runtimes.page_limits import MAX_PAGES
 from tenants.models import JobState, Scope
 from tenants.site.forms import NumberField, PageForm, TextField
-from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
-from tenants.site.parts import Facts, Part, Table, Tone, bar, label, link, size, when
+from tenants.site.pages import Question, answers, column, moment_column, object_action, page_url
+from tenants.site.parts import Facts, Part, Table, link, size, when
 from tenants.site.sites import Nav, tenant_site
+from tenants.site.work import WorkPages, state_label
 
-STATE_TONES: dict[str, Tone] = {
-    JobState.QUEUED.value: "info",
-    JobState.RUNNING.value: "warning",
-    JobState.SUCCEEDED.value: "success",
-    JobState.FAILED.value: "danger",
-    JobState.CANCELLED.value: "",
-}
-LOOK_AGAIN_S = 2
 SHOWN_PAGES = 100
 HUES = 8
 NO_DETECTOR = (
@@ -81,17 +73,20 @@ class DocumentForm(PageForm):
 
 
 @admin.register(Document, site=tenant_site)
-class DocumentPages(ScopedPages):
+class DocumentPages(WorkPages):
     """The tenant's documents."""
 
     add = Scope.WRITE
     add_title = "Send a document"
+    none_yet = "A PDF or an image is read page by page by a detection model; one has to serve first."
     nav = Nav("Models", "find_in_page", 26, "Documents")
     list_display = ("title", "shown_state", "progress", "pages", "detections", "model_name", "sent")
     sent = moment_column("Sent", "created_at")
     list_filter = ("job__state", "media_type")
     search_fields = ("title", "file_name", "model_name", "created_by")
     actions_detail = ("look", "download", "download_coco", "retry", "cancel", "remove")
+    work = "reading"
+    when_cancelled = "Pages that were read stay, and the others can be read later by a retry."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Document]:
         return Document.objects.with_standing()
@@ -107,15 +102,6 @@ class DocumentPages(ScopedPages):
             for end, (name, view) in views.items()
         ]
         return [*own, *super().get_urls()]
-
-    @column("State", ordering="job__state", tones=STATE_TONES)
-    def shown_state(self, document: Document) -> tuple[str, str]:
-        return document.job.state, document.job.state.capitalize()
-
-    @column("Progress")
-    def progress(self, document: Document) -> SafeString | str:
-        job = document.job
-        return "" if job.has_ended else bar(job.progress_percent, job.progress_stage)
 
     @column("Pages", ordering="page_count")
     def pages(self, document: Document) -> str:
@@ -134,7 +120,7 @@ class DocumentPages(ScopedPages):
         job, version = document.job, document.version
         named = f"{document.model_name} v{document.version_number}"
         return {
-            "State": label(job.state.capitalize(), STATE_TONES.get(job.state, "")),
+            "State": state_label(job.state),
             "Progress": self.progress(document),
             "Error": job.error_message,
             "Model": link(page_url(version, "change", version.pk), named) if version else named,
@@ -171,14 +157,11 @@ class DocumentPages(ScopedPages):
         name = f"Page {page.number}"
         return (
             link(_page_path(document, page.number), name) if page.bundle_id else name,
-            label(page.state.capitalize(), STATE_TONES.get(page.state, "")),
+            state_label(page.state),
             page.detection_count,
             f"{page.width_px} by {page.height_px}" if page.width_px else "",
             f"{page.duration_s:.1f} s" if page.duration_s is not None else "",
         )
-
-    def refresh_s(self, obj: Document) -> int:
-        return 0 if obj.job.has_ended else LOOK_AGAIN_S
 
     def applies(self, action: str, obj: Document) -> bool:
         match action:
@@ -189,10 +172,11 @@ class DocumentPages(ScopedPages):
             case "retry":
                 is_whole = obj.job.state == JobState.SUCCEEDED and not getattr(obj, "failed_pages", 0)
                 return obj.job.has_ended and not is_whole
-            case "cancel":
-                return not obj.job.has_ended
             case _:
-                return True
+                return super().applies(action, obj)
+
+    def stop(self, obj: Document, actor: str) -> None:
+        services.cancel_document(document=obj, actor=actor)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         self.require_add(request)
@@ -236,18 +220,8 @@ class DocumentPages(ScopedPages):
             return "The pages that were not read are tried again."
 
         question = Question("Try again?", "Retry", says=["Pages that failed or were not read are read; others stay."])
-        return self._asked(request, document, question, act)
-
-    @object_action("Cancel", "cancel", Scope.WRITE, "cancel")
-    def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        document = self.found_document(request, object_id)
-
-        def act(said: dict[str, Any]) -> str:
-            services.cancel_document(document=document, actor=self.caller(request).name)
-            return "The reading is cancelled."
-
-        says = ["Pages that were read stay, and the others can be read later by a retry."]
-        return self._asked(request, document, Question("Cancel the reading?", "Cancel it", says), act)
+        back = self.url("change", document.pk)
+        return self.ask(request, question, answers(PageForm, request), act, about=document, back=back)
 
     @object_action("Delete", "delete", Scope.WRITE, "remove")
     def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -261,10 +235,6 @@ class DocumentPages(ScopedPages):
         question = Question(f"Delete {document.title}?", "Delete", says, is_final=True)
         form = answers(PageForm, request)
         return self.ask(request, question, form, act, about=document, back=self.url("changelist"))
-
-    def _asked(self, request: HttpRequest, document: Document, question: Question, act: Any) -> HttpResponse:
-        back = self.url("change", document.pk)
-        return self.ask(request, question, answers(PageForm, request), act, about=document, back=back)
 
     def found_document(self, request: HttpRequest, object_id: str) -> Document:
         """The document of this id."""

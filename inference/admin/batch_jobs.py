@@ -6,7 +6,6 @@ from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
-from django.utils.safestring import SafeString
 
 from common.errors import Invalid
 from inference.batch import services
@@ -15,20 +14,13 @@ from inference.models import BatchJob
 from inference.routing import route
 from models_registry.downloads import send_file
 from models_registry.models import RegisteredModel
-from tenants.models import JobState, Scope
+from tenants.models import Scope
 from tenants.site.forms import PageForm, SwitchField, TextField
-from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
-from tenants.site.parts import Facts, Part, Tone, bar, label, link, size, when
+from tenants.site.pages import Question, answers, moment_column, object_action, page_url
+from tenants.site.parts import Facts, Part, link, size, when
 from tenants.site.sites import Nav, tenant_site
+from tenants.site.work import WorkPages, state_label
 
-STATE_TONES: dict[str, Tone] = {
-    JobState.QUEUED.value: "info",
-    JobState.RUNNING.value: "warning",
-    JobState.SUCCEEDED.value: "success",
-    JobState.FAILED.value: "danger",
-    JobState.CANCELLED.value: "",
-}
-LOOK_AGAIN_S = 2
 MOST_SUGGESTED = 500
 
 
@@ -54,35 +46,29 @@ tenant_site.about_jobs(KIND, BatchJob)
 
 
 @admin.register(BatchJob, site=tenant_site)
-class BatchJobPages(ScopedPages):
+class BatchJobPages(WorkPages):
     """The tenant's batch jobs."""
 
     add = Scope.WRITE
     add_title = "Predict a table"
+    none_yet = "A table goes in and comes out with predictions; a version has to serve first."
     nav = Nav("Models", "table_view", 25, "Batch jobs")
     list_display = ("file_name", "model_name", "shown_state", "progress", "row_count", "fault_count", "asked")
     asked = moment_column("Asked for", "created_at")
     list_filter = ("job__state", "format")
     search_fields = ("file_name", "model_name", "dataset", "created_by")
     actions_detail = ("download", "cancel")
+    work = "batch job"
+    when_cancelled = "What it has predicted is thrown away."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BatchJob]:
         return BatchJob.objects.select_related("job", "version", "result").defer("parts")
-
-    @column("State", ordering="job__state", tones=STATE_TONES)
-    def shown_state(self, batch: BatchJob) -> tuple[str, str]:
-        return batch.job.state, batch.job.state.capitalize()
-
-    @column("Progress")
-    def progress(self, batch: BatchJob) -> SafeString | str:
-        job = batch.job
-        return "" if job.has_ended else bar(job.progress_percent, job.progress_stage)
 
     def parts(self, request: HttpRequest, obj: BatchJob) -> list[Part]:
         job, version = obj.job, obj.version
         named = f"{obj.model_name} v{obj.version_number}"
         facts = {
-            "State": label(job.state.capitalize(), STATE_TONES.get(job.state, "")),
+            "State": state_label(job.state),
             "Progress": self.progress(obj),
             "Error": job.error_message,
             "Model": link(page_url(version, "change", version.pk), named) if version else named,
@@ -99,11 +85,11 @@ class BatchJobPages(ScopedPages):
         }
         return [Part("Batch job", Facts(facts))]
 
-    def refresh_s(self, obj: BatchJob) -> int:
-        return 0 if obj.job.has_ended else LOOK_AGAIN_S
-
     def applies(self, action: str, obj: BatchJob) -> bool:
-        return obj.result is not None if action == "download" else not obj.job.has_ended
+        return obj.result is not None if action == "download" else super().applies(action, obj)
+
+    def stop(self, obj: BatchJob, actor: str) -> None:
+        services.cancel_batch(batch=obj, actor=actor)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         self.require_add(request)
@@ -125,18 +111,6 @@ class BatchJobPages(ScopedPages):
     def download(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
         batch: BatchJob = self.found(request, object_id)
         return send_file(services.result_file(batch))
-
-    @object_action("Cancel", "cancel", Scope.WRITE, "cancel")
-    def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        batch: BatchJob = self.found(request, object_id)
-
-        def act(said: dict[str, Any]) -> str:
-            services.cancel_batch(batch=batch, actor=self.caller(request).name)
-            return "The batch job is cancelled."
-
-        question = Question("Cancel this batch job?", "Cancel the job", says=["What it has predicted is thrown away."])
-        back = self.url("change", batch.pk)
-        return self.ask(request, question, answers(PageForm, request), act, about=batch, back=back)
 
 
 def _table(said: dict[str, Any]) -> Any:

@@ -10,7 +10,8 @@ from django.utils.text import Truncator
 
 from tenants.site.parts import Part, Table, label, link, number, when
 from tenants.site.plots import lines, matrix
-from training.admin.run_parts import run_url, short_name, state_label, validation_words
+from tenants.site.work import state_label
+from training.admin.run_parts import run_url, short_name, validation_words
 from training.comparison import Compared, Comparison, compare
 from training.models import Run
 from training.run_requests import LOWER_IS_BETTER
@@ -44,7 +45,7 @@ def _about(runs: Sequence[Run]) -> list[Sequence[Any]]:
     )
     first = [
         ("Run", *(link(run_url(run), short_name(run)) for run in runs)),
-        ("State", *(state_label(run) for run in runs)),
+        ("State", *(state_label(run.state) for run in runs)),
         ("Created", *(when(run.created_at) for run in runs)),
         ("Took", *(f"{run.duration_s:.1f} s" if run.duration_s is not None else "" for run in runs)),
     ]

@@ -56,6 +56,7 @@ class DatasetPages(ScopedPages):
 
     add = Scope.WRITE
     add_title = "Upload a dataset"
+    none_yet = "Upload a table, then train on it."
     nav = Nav("Training", "table_chart", 32, "Datasets")
     list_display = ("name", "versions", "newest", "made")
     newest = moment_column("Newest version", "newest_at")

@@ -6,7 +6,8 @@ from tenants.models import Scope
 from tenants.site.pages import page_url
 from tenants.site.parts import Part, Table, link, numbers, when
 from tenants.site.sites import tenant_site, visitor
-from training.admin.run_parts import progress, run_name, run_url, state_label
+from tenants.site.work import progress_of, state_label
+from training.admin.run_parts import run_name, run_url
 from training.models import HEAVY, Purpose, Run
 
 SHOWN = 8
@@ -19,8 +20,8 @@ def runs_panel(request: HttpRequest) -> Part:
     rows = [
         (
             link(run_url(run), run_name(run)),
-            state_label(run),
-            progress(run),
+            state_label(run.state),
+            progress_of(run.job),
             run.model_name,
             numbers(run.metrics),
             when(run.created_at),

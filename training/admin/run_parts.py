@@ -7,36 +7,17 @@ from django.utils.safestring import SafeString
 
 from runtimes.measured import Evaluation
 from runtimes.trainers import TRAINERS
-from tenants.models import JobState
 from tenants.site.pages import page_url
-from tenants.site.parts import Facts, Part, Table, Text, Tone, bar, label, link, number, size, when
+from tenants.site.parts import Facts, Part, Table, Text, link, number, size, when
 from tenants.site.plots import Plot, bars, histogram, lines, matrix, scatter
+from tenants.site.work import progress_of, state_label
 from training.comparison import Curve, curves_of
 from training.models import CUSTOM, Purpose, Run, Search
 
-STATE_TONES: dict[str, Tone] = {
-    JobState.QUEUED.value: "info",
-    JobState.RUNNING.value: "warning",
-    JobState.SUCCEEDED.value: "success",
-    JobState.FAILED.value: "danger",
-    JobState.CANCELLED.value: "",
-}
 MOST_CURVES = 8
 MOST_ARTIFACTS = 100
 SHOWN_COLUMNS = 20
 ID_CHARS = 8
-
-
-def state_label(run: Run) -> SafeString:
-    """The run's state as a label."""
-    return label(run.state.capitalize(), STATE_TONES.get(run.state, ""))
-
-
-def progress(run: Run) -> SafeString | str:
-    """How far an open run has come."""
-    if run.job is None or run.job.has_ended:
-        return ""
-    return bar(run.job.progress_percent, run.job.progress_stage)
 
 
 def run_name(run: Run) -> str:
@@ -65,8 +46,8 @@ def facts_part(run: Run) -> Part:
     """What a run is, was asked to do, and made."""
     job, version = run.job, run.version
     facts = {
-        "State": state_label(run),
-        "Progress": progress(run),
+        "State": state_label(run.state),
+        "Progress": progress_of(run.job),
         "Error": job.error_message if job else "",
         "Made": link(page_url(version, "change", version.pk), version) if version else "",
         "Trainer": run_name(run) if run.trainer else "",

@@ -8,18 +8,17 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import path
 from django.utils.http import urlencode
-from django.utils.safestring import SafeString
 from unfold.decorators import action
 
 from common.errors import Invalid
 from models_registry.downloads import send_file
 from runtimes.trainers import TRAINERS
 from tenants.models import Scope
-from tenants.site.filters import KnownValues
-from tenants.site.forms import PageForm
-from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action
+from tenants.site.filters import FewRelated, KnownValues
+from tenants.site.pages import Question, answers, column, moment_column, object_action
 from tenants.site.parts import Part, numbers
 from tenants.site.sites import Nav, tenant_site
+from tenants.site.work import LOOK_AGAIN_S, WorkPages
 from training import services
 from training.admin import run_parts
 from training.admin.comparing import comparison_parts
@@ -28,23 +27,23 @@ from training.comparison import MOST_COMPARED, asked_ids
 from training.models import HEAVY, Dataset, Purpose, Run
 from training.run_requests import RunRequest
 
-LOOK_AGAIN_S = 2
 SWITCHES: dict[str, Any] = {"True": True, "False": False}
 NO_DATASET = "There is no dataset yet: upload one first."
 
 
-class TrainingPages(ScopedPages):
+class TrainingPages(WorkPages):
     """What the pages of runs and of searches have in common."""
 
     asked = moment_column("Asked for", "created_at")
 
-    @column("State", ordering="job__state", tones=run_parts.STATE_TONES)
-    def shown_state(self, run: Run) -> tuple[str, str]:
-        return run.state, run.state.capitalize()
+    def state_of(self, obj: Run) -> str:
+        return obj.state
 
-    @column("Progress")
-    def progress(self, run: Run) -> SafeString | str:
-        return run_parts.progress(run)
+    def has_ended(self, obj: Run) -> bool:
+        return obj.job.has_ended if obj.job else bool(obj.finished_at)
+
+    def stop(self, obj: Run, actor: str) -> None:
+        services.cancel_run(run=obj, actor=actor)
 
     @column("Dataset", ordering="dataset_version__dataset__name")
     def dataset(self, run: Run) -> str:
@@ -53,9 +52,6 @@ class TrainingPages(ScopedPages):
     @column("Metrics")
     def shown_metrics(self, run: Run) -> str:
         return numbers(run.metrics, most=2)
-
-    def refresh_s(self, obj: Run) -> int:
-        return 0 if _has_ended(obj) else LOOK_AGAIN_S
 
     def is_list(self, request: HttpRequest) -> bool:
         """Whether the list was asked for, not a page of one of its objects."""
@@ -72,18 +68,6 @@ class TrainingPages(ScopedPages):
         if asked.activate_if is not None:
             self.caller(request).require(Scope.ADMIN)
 
-    def cancelled(self, request: HttpRequest, object_id: str, says: str) -> HttpResponse:
-        """The page that asks whether to cancel, and cancels."""
-        run: Run = self.found(request, object_id)
-        what = "search" if run.purpose == Purpose.SEARCH else "run"
-
-        def act(said: dict[str, Any]) -> str:
-            services.cancel_run(run=run, actor=self.caller(request).name)
-            return f"The {what} is cancelled."
-
-        question = Question(f"Cancel this {what}?", f"Cancel the {what}", says=[says])
-        return self.ask(request, question, answers(PageForm, request), act, about=run, back=self.url("change", run.pk))
-
 
 @admin.register(Run, site=tenant_site)
 class RunPages(TrainingPages):
@@ -91,6 +75,7 @@ class RunPages(TrainingPages):
 
     add = Scope.WRITE
     add_title = "Start a run"
+    none_yet = "Upload a dataset, then train on it."
     nav = Nav("Training", "model_training", 30, "Runs")
     list_display = ("shown_name", "shown_state", "progress", "dataset", "model_name", "shown_metrics", "asked")
     list_filter = (
@@ -98,11 +83,13 @@ class RunPages(TrainingPages):
         ("trainer", KnownValues),
         "purpose",
         "kind",
-        ("experiment", admin.RelatedOnlyFieldListFilter),
+        ("experiment", FewRelated),
     )
     search_fields = ("name", "trainer", "model_name", "target", "created_by")
     actions = ("compare",)  # type: ignore[assignment]  # other pages have none
     actions_detail = ("again", "cancel")
+    work = "run"
+    when_cancelled = "What it has done so far is thrown away."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         runs = Run.objects.select_related("job", "experiment", "dataset_version__dataset", "version__model")
@@ -140,9 +127,7 @@ class RunPages(TrainingPages):
         return [part for part in found if part]
 
     def applies(self, action: str, obj: Run) -> bool:
-        if action == "again":
-            return obj.trainer in TRAINERS
-        return bool(obj.job and not obj.job.has_ended)
+        return obj.trainer in TRAINERS if action == "again" else super().applies(action, obj)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         self.require_add(request)
@@ -178,7 +163,7 @@ class RunPages(TrainingPages):
         if len(found) < len(ids):
             raise Http404
         runs = [found[run_id] for run_id in ids]
-        refresh_s = 0 if all(map(_has_ended, runs)) else LOOK_AGAIN_S
+        refresh_s = 0 if all(map(self.has_ended, runs)) else LOOK_AGAIN_S
         return self.page(
             request, "admin/detail.html", f"{len(runs)} runs", parts=comparison_parts(runs), refresh_s=refresh_s
         )
@@ -195,14 +180,6 @@ class RunPages(TrainingPages):
     def again(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run: Run = self.found(request, object_id)
         return HttpResponseRedirect(f"{self.url('add')}?{urlencode(_as_asked(run))}")
-
-    @object_action("Cancel", "cancel", Scope.WRITE, "cancel")
-    def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self.cancelled(request, object_id, "What it has done so far is thrown away.")
-
-
-def _has_ended(run: Run) -> bool:
-    return run.job.has_ended if run.job else bool(run.finished_at)
 
 
 def _as_asked(run: Run) -> dict[str, str]:

@@ -11,11 +11,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.safestring import SafeString
 
 from tenants.models import Scope
-from tenants.site.filters import KnownValues
-from tenants.site.pages import Question, column, object_action, page_url
+from tenants.site.filters import FewRelated, KnownValues
+from tenants.site.pages import Question, column, page_url
 from tenants.site.parts import Facts, Part, Table, label, link, number
 from tenants.site.plots import Plot, lines, scatter
 from tenants.site.sites import Nav, tenant_site
+from tenants.site.work import state_label
 from training import services
 from training.admin import run_parts
 from training.admin.run_forms import SearchForm
@@ -52,11 +53,14 @@ class SearchPages(TrainingPages):
 
     add = Scope.WRITE
     add_title = "Start a search"
+    none_yet = "A search tries a trainer's parameters on a dataset and registers the best."
     nav = Nav("Training", "travel_explore", 31, "Searches")
     list_display = ("shown_name", "shown_state", "progress", "dataset", "model_name", "best_value", "asked")
-    list_filter = ("job__state", ("trainer", KnownValues), ("experiment", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("job__state", ("trainer", KnownValues), ("experiment", FewRelated))
     search_fields = ("trainer", "model_name", "target", "created_by")
     actions_detail = ("cancel",)
+    work = "search"
+    when_cancelled = "All its trials end, and no version is made."
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Search]:
         searches = Search.objects.select_related("job", "experiment", "dataset_version__dataset", "version__model")
@@ -89,9 +93,6 @@ class SearchPages(TrainingPages):
         )
         return [part for part in found if part]
 
-    def applies(self, action: str, obj: Search) -> bool:
-        return bool(obj.job and not obj.job.has_ended)
-
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         self.require_add(request)
         form = self.filled(request, SearchForm)
@@ -107,10 +108,6 @@ class SearchPages(TrainingPages):
             says.append(NO_DATASET)
         question = Question("Start a search", "Start", says)
         return self.ask(request, question, form, act, back=self.url("changelist"))
-
-    @object_action("Cancel", "cancel", Scope.WRITE, "cancel")
-    def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self.cancelled(request, object_id, "All its trials end, and no version is made.")
 
 
 def _trials(search: Search) -> list[Run]:
@@ -240,4 +237,4 @@ def _standing(trial: Run, best: Run | None) -> SafeString:
         return label("Best", "success")
     if (trial.search or {}).get("pruned"):
         return label("Given up", "warning")
-    return run_parts.state_label(trial)
+    return state_label(trial.state)
