@@ -83,6 +83,7 @@ class ModelPages(ScopedPages):
 
     add = Scope.WRITE
     add_title = "Make a model"
+    none_yet = "A model is a name under which versions are kept; uploading a version makes one, too."
     nav = Nav("Registry", "deployed_code", 10, "Models")
     list_display: tuple[str, ...] = ("name", "task", "serves", "best", "versions", "size", "changed")
     changed = moment_column("Changed", "updated_at")

@@ -16,7 +16,7 @@ from models_registry.metadata import parse_metadata
 from models_registry.models import ModelVersion, RegisteredModel
 from models_registry.usage import dependents_of
 from tenants.models import Scope
-from tenants.site.filters import KnownValues
+from tenants.site.filters import FewRelated, KnownValues
 from tenants.site.forms import JsonField, LongTextField, PageForm, ReasonForm
 from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, label, link, numbers, size, tags, when
@@ -39,10 +39,13 @@ class VersionPages(ScopedPages):
 
     add = Scope.WRITE
     add_title = "Upload a version"
+    none_yet = (
+        "Upload a file that a library has saved: scikit-learn, torch, ONNX, XGBoost, LightGBM, or an MLflow folder."
+    )
     nav = Nav("Registry", "layers", 11, "Versions")
     list_display = ("version", "shown_state", "serves", "format", "metrics", "size", "uploaded")
     uploaded = moment_column("Uploaded", "created_at")
-    list_filter = ("state", ("format", KnownValues), ("model", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("state", ("format", KnownValues), ("model", FewRelated))
     search_fields = ("model__name", "description", "created_by")
     actions_row = ("activate", "download", "remove")
     actions_detail: tuple[str, ...] = ("activate", "download", "files", "edit", "remove")

@@ -10,6 +10,7 @@ from django.utils.text import Truncator
 from django.utils.timesince import timesince
 
 from tenants.models import Job, JobState, OperatorAudit, Scope, Tenant
+from tenants.site.filters import FewRelated
 from tenants.site.pages import ScopedPages, column, moment_column, page_url
 from tenants.site.parts import Facts, Part, Table, code, link, when
 from tenants.site.sites import Nav, operator_site
@@ -33,7 +34,7 @@ class JobPages(ScopedPages):
     list_display = ("kind", "tenant", "shown_state", "progress", "attempts", "why", "created", "finished")
     finished = moment_column("Finished", "finished_at")
     created = moment_column("Created", "created_at")
-    list_filter = ("state", "kind", ("tenant", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("state", "kind", ("tenant", FewRelated))
     search_fields = ("object_id", "error_code", "worker")
     list_select_related = ("tenant",)
 

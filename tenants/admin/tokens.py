@@ -97,6 +97,7 @@ class TokenPages(TokenColumns):
     see = Scope.ADMIN
     add = Scope.ADMIN
     add_title = "Issue a token"
+    none_yet = "A program needs one to ask for predictions."
     nav = Nav("Access", "key", 61, "Tokens")
     list_display = ("name", "hint", "shown_scopes", "state", "created_by", "expires", "last_used")
     search_fields = ("name", "created_by")

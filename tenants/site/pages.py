@@ -92,11 +92,13 @@ class ScopedPages(ModelAdmin):  # type: ignore[misc]
     """Pages whose permissions are the scopes of the caller. Nothing is saved or deleted here but by services.
 
     see, add: the scope that each needs; without `add`, nobody adds. add_title: the words of the button for it.
+    none_yet: what to do, or what these are, where there are none; a sentence.
     """
 
     see: ClassVar[str] = Scope.READ
     add: ClassVar[str | None] = None
     add_title: ClassVar[str] = ""
+    none_yet: ClassVar[str] = ""
     nav: ClassVar[Nav | None] = None
     actions = None
     list_per_page = 50
