@@ -5,6 +5,7 @@ The machine's own python3 runs this file before anything is installed, so it imp
 
 import fcntl
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,10 +81,19 @@ def works(python: Path) -> bool:
 def install(python: Path) -> None:
     """Install what requirements.txt locks."""
     print("Installing requirements.txt into .venv; the first time takes minutes", flush=True)  # noqa: T201
-    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "-r", "requirements.txt"]
-    command += [] if sys.stdout.isatty() else ["--quiet"]
+    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-compile"]
+    command += ["-r", "requirements.txt", *([] if sys.stdout.isatty() else ["--quiet"])]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
         sys.exit("Installing failed; the lines above say why. The same command tries again.")
+    compile_libraries(python)
+
+
+def compile_libraries(python: Path) -> None:
+    """Have the libraries' byte code, made by every core at once, where pip takes one. Zygotes write none themselves."""
+    own_tests = f"{re.escape(str(FOLDER))}/.*/tests/"  # of the libraries: nobody runs them here
+    subprocess.run(
+        [str(python), "-m", "compileall", "-qq", "-j", "0", "-x", own_tests, str(FOLDER / "lib")], check=False
+    )
 
 
 if __name__ == "__main__":
