@@ -11,7 +11,7 @@ STACK := $(BIN)/python -m tenantry.stack
 BESIDE_SERVERS := $(STACK) servers --
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check types screenshots bench bench-peers lock clean install
+.PHONY: help up demo test check imports migrations types screenshots bench bench-peers lock clean install
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -31,10 +31,14 @@ test: install ## Run every test, on servers of their own
 check: install ## Check style, types, imports and migrations, then run every test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@# Tests wait for processes a good part of their time, and the others do not.
+	$(MAKE) --jobs=2 test imports migrations types
+
+imports: install
 	$(BIN)/lint-imports
+
+migrations: install
 	$(BESIDE_SERVERS) $(BIN)/python manage.py makemigrations --check --dry-run
-	@# Tests wait for processes a good part of their time, and mypy does not.
-	$(MAKE) --jobs=2 types test
 
 types: install
 	$(BESIDE_SERVERS) $(BIN)/mypy .
