@@ -17,6 +17,7 @@ from inference.queued.outbox import Destination, outbox
 from inference.queued.queues import queue_of
 from inference.queued.wire import Request
 from inference.routing import Route
+from inference.sampling import samples
 from runtimes.protocol import Prediction
 from tenants.scope import current_tenant
 
@@ -63,6 +64,7 @@ def _predict(route: Route, decoded: Decoded, *, probabilities: bool, deadline: f
         with courtesy().turn(whose):
             prediction = ask(route, decoded, probabilities=probabilities, deadline=deadline)
         status = OK
+        samples.note(whose, route.version, decoded.batch, started)
     except PlatformError as error:
         status = status_of(error)
         raise

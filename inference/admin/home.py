@@ -7,6 +7,8 @@ from typing import Any
 import redis
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from inference import traffic
 from inference.pool import model_pool
@@ -149,15 +151,20 @@ def _warm_table(warm: Mapping[str, Warm], routed: set[str]) -> Table:
     named = {one.id.hex: one for one in ModelVersion.objects.filter(pk__in=ids).select_related("model").light()}
     rows = [
         (
-            version_link(version),
-            label("pinned", "info") if one.is_pinned else "" if key in routed else label("no longer routed to"),
+            _named(version, one, key in routed),
             size(one.size_bytes),
-            one.runners,
-            one.in_flight,
+            f"{one.runners}, {one.in_flight} calls open" if one.in_flight else one.runners,
             when_at(one.since),
         )
         for key, one in largest
         if (version := named.get(key.partition("/")[2]))
     ]
     empty = "None of your versions is in memory. The first request for one loads it; pinned ones stay."
-    return Table(("Version", "", "Memory", "Runners", "Open calls", "Loaded"), rows, empty)
+    return Table(("Version", "Memory", "Runners", "Loaded"), rows, empty)
+
+
+def _named(version: ModelVersion, warm: Warm, is_routed: bool) -> SafeString:
+    """The version, and what is special about it."""
+    if warm.is_pinned:
+        return format_html("{} {}", version_link(version), label("pinned", "info"))
+    return version_link(version) if is_routed else format_html("{} {}", version_link(version), label("not routed to"))

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
 from inference import traffic
+from inference.admin.shadows import shadow_part
 from models_registry.admin.models import ModelPages
 from models_registry.models import RegisteredModel
 from tenants.admin import usage
@@ -37,6 +38,10 @@ class UsedModelPages(ModelPages):
     def facts(self, model: RegisteredModel) -> dict[str, Any]:
         used_at = _last_used([model.name]).get(model.name)
         return super().facts(model) | {"Last used": when(used_at) or "Not in the last 90 days"}
+
+    def parts(self, request: HttpRequest, obj: RegisteredModel) -> list[Part]:
+        found, shadow = super().parts(request, obj), shadow_part(obj)
+        return [*found[:2], *([shadow] if shadow else []), *found[2:]]
 
 
 tenant_site.unregister(RegisteredModel)

@@ -1,5 +1,5 @@
-"""The operator's pages about the platform itself: workers and queues, model hosts, usage, versions."""
+"""Pages that need to know several apps: the operator's about the platform itself, and how far requests have moved."""
 
-from tenantry.admin import machines, usage, versions, workers
+from tenantry.admin import drift, machines, usage, versions, workers
 
-__all__ = ["machines", "usage", "versions", "workers"]
+__all__ = ["drift", "machines", "usage", "versions", "workers"]
