@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.many_tenants")
     parser.add_argument("--tenants", type=int, default=1000)
     parser.add_argument("--requests", type=int, default=5000)
-    parser.add_argument("--runner-bytes", type=int, default=9 << 20, help="of one small runner: sizes the pool")
+    parser.add_argument("--runner-bytes", type=int, default=11 << 19, help="of one small runner: sizes the pool")
     parser.add_argument("--out", type=Path, default=Path(".bench/many_tenants.json"))
     options = parser.parse_args()
     settings = {"MODEL_MEMORY_BYTES": str(options.tenants // 5 * options.runner_bytes), "PREDICTION_LANE": "direct"}
