@@ -89,7 +89,8 @@ def importance_of(model: Fitted, features: pd.DataFrame, target: pd.Series, task
     whole, random = score(truth, model.predict(rows)), np.random.default_rng(seed)
     told = []
     for name in columns:
-        losses = [whole - score(truth, model.predict(_shuffled(rows, name, random))) for _ in range(SHUFFLES)]
+        shuffled = pd.concat([_shuffled(rows, name, random) for _ in range(SHUFFLES)], ignore_index=True)
+        losses = [whole - score(truth, part) for part in np.split(model.predict(shuffled), SHUFFLES)]
         if np.isfinite(losses).all():
             told.append(Importance(column=name, mean=float(np.mean(losses)), std=float(np.std(losses))))
     return sorted(told, key=lambda one: -one.mean)

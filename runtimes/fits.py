@@ -22,12 +22,16 @@ DECLARED = ("architecture", "labels")
 
 
 class Validation(TypedDict, total=False):
-    """How a fit measures itself: `{"kind": "holdout", "fraction": 0.2, "seed": 7}`, `{"kind": "kfold", "folds": 5}`."""
+    """How a fit measures itself: `{"kind": "holdout", "fraction": 0.2, "seed": 7}`, `{"kind": "kfold", "folds": 5}`.
+
+    importance: whether the columns' importance is measured, too; it is unless told.
+    """
 
     kind: Literal["holdout", "kfold", "none"]
     fraction: float
     folds: int
     seed: int
+    importance: bool
 
 
 @dataclass(frozen=True)

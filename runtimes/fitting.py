@@ -66,6 +66,8 @@ def _held_out(
         return model, Evaluation()
     features, target = split.held_out.features, split.held_out.target
     found = evaluation_of([judge(model, features, target, trainer.task)], trainer.task)
+    if not validation.get("importance", True):
+        return model, found
     importance = importance_of(model, features, target, trainer.task, int(validation.get("seed", 0)))
     return model, found.model_copy(update={"importance": importance})
 
@@ -76,13 +78,15 @@ def _cross_validated(
     """The model fitted on all rows, and what as many models as there are folds measured on the rest of them."""
     seed, judged = int(validation.get("seed", 0)), list[Judged]()
     importance: Any = []
+    wants_importance = validation.get("importance", True)
     splits = list(_folds(table, trainer, int(validation.get("folds", DEFAULT_FOLDS)), seed))
     for number, split in enumerate(splits):
         model = _fit(trainer, split.train, telling.part(number, len(splits) + 1))
         assert split.held_out is not None
         features, target = split.held_out.features, split.held_out.target
         judged.append(judge(model, features, target, trainer.task))
-        importance = importance or importance_of(model, features, target, trainer.task, seed)
+        if wants_importance and not importance:
+            importance = importance_of(model, features, target, trainer.task, seed)
         so_far = mean_of([metrics_of(one, trainer.task) for one in judged])
         telling.tell(number + 1, len(splits) + 1, f"fold {number + 1} of {len(splits)}", so_far)
     model = _fit(trainer, table, telling.part(len(splits), len(splits) + 1))

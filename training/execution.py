@@ -99,7 +99,7 @@ def _fit(run: Run, watch: FitWatch, out: BinaryIO) -> FitReport:
             trainer=run.trainer,
             params=run.params,
             target=run.target,
-            validation=run.validation,
+            validation=run.validation | {"importance": run.purpose != Purpose.TRIAL},  # nobody asks it of a trial
             dataset_fd=dataset_fd,
             out=out,
             format_name=version.format,
