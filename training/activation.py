@@ -16,7 +16,7 @@ from training.models import Run
 
 DECISION_KIND = "training.decide_activation"
 DECISION_ATTEMPTS = 60
-DECISION_RETRY = timedelta(seconds=5)
+DECISION_RETRY = timedelta(seconds=1)
 LONGEST_RETRY = timedelta(minutes=1)
 INSPECTION_WAIT_S = 5.0
 LOOK_EVERY_S = 0.2
