@@ -1,14 +1,14 @@
-"""Makes a detectron2 model and what its own DefaultPredictor finds with it; run by the interpreter of a library set.
+"""Makes detectron2 models and what its own DefaultPredictor finds with them; run by the interpreter of a library set.
 
-    python detectron2_reference.py FOLDER NAME STEPS [SETTING VALUE ...]
-
-Reads FOLDER/pages.npz (images of one size, and rows of page, x0, y0, x1, y1, label); writes model.pth, config.yaml and
-found.npz, what is found on the last page. NAME is a configuration of the model zoo; its network has random weights,
-trained for STEPS steps on all pages but the last.
+Takes lines of JSON, `[FOLDER, NAME, STEPS, [SETTING, VALUE, ...]]`, and answers each with a line. Reads pages.npz
+(images of one size, and rows of page, x0, y0, x1, y1, label) there; writes model.pth, config.yaml and found.npz,
+what is found on the last page. NAME is a configuration of the model zoo; its network has random weights, trained for
+STEPS steps on all pages but the last.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import torch
 from detectron2 import model_zoo
 from detectron2.config import get_cfg
 from detectron2.engine import DefaultPredictor
+from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
@@ -36,6 +37,22 @@ def configured(name: str, settings: list[str]):
     config.TEST.DETECTIONS_PER_IMAGE = 37
     config.merge_from_list(settings)
     return config
+
+
+def settle(network, image: np.ndarray) -> None:
+    """Give frozen norms the statistics of a page: without, random weights of 50 layers tell nothing but infinities."""
+
+    def look(norm, inputs) -> None:
+        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))
+        norm.running_var.copy_(inputs[0].var((0, 2, 3)))
+
+    norms = [part for part in network.modules() if isinstance(part, FrozenBatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(look) for norm in norms]
+    network.eval()
+    with torch.no_grad():
+        network([{"image": torch.from_numpy(image.transpose(2, 0, 1).copy())}])
+    for hook in hooks:
+        hook.remove()
 
 
 def train(network, pages, steps: int, bgr: bool) -> None:
@@ -75,6 +92,7 @@ def main(folder: Path, name: str, steps: int, settings: list[str]) -> None:
     pages = np.load(folder / "pages.npz")
     config = configured(name, settings)
     network = build_model(config)
+    settle(network, pages["images"][0])
     if steps:
         train(network, pages, steps, bgr=config.INPUT.FORMAT == "BGR")
     torch.save({"model": network.state_dict(), "iteration": steps}, folder / "model.pth")
@@ -93,4 +111,8 @@ def main(folder: Path, name: str, steps: int, settings: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:])
+    for line in sys.stdin:
+        folder, *job = json.loads(line)
+        main(Path(folder), *job)
+        sys.stdout.write("made\n")
+        sys.stdout.flush()
