@@ -23,7 +23,7 @@ class PageDetectorParams(TrainerParams):
         default=384, ge=128, le=2_048, multiple_of=32, description="Pages are made so small before it looks at them."
     )
     width: int = Field(default=16, ge=8, le=128, multiple_of=8, description="How many channels its first layers have.")
-    batch_size: int = Field(default=8, ge=1, le=64, description="The pages of one step.")
+    batch_size: int = Field(default=4, ge=1, le=64, description="The pages of one step.")
     learning_rate: float = Field(default=0.004, gt=0, le=1, description="How long the longest step is (AdamW).")
     threads: int = Field(default=2, ge=1, le=16, description="How many cores it may use at once.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Of the random numbers.")
