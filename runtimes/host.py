@@ -35,14 +35,14 @@ class AlreadyRunning(Exception):
 class Host:
     """The listening socket, a thread for each client, and one that watches the runners."""
 
-    def __init__(self, socket_path: Path, machine: Machine) -> None:
-        self._path, self._machine = socket_path, machine
+    def __init__(self, socket_path: Path, machine: Machine, warm: Sequence[str]) -> None:
+        self._path, self._machine, self._warm = socket_path, machine, warm
         self._listener = addresses.listen(socket_path)
 
     def run(self) -> None:
         """Serve clients until the process is told to end."""
         _start_thread(self._machine.watch, "watch")
-        for library_set in WARM_LIBRARY_SETS:
+        for library_set in self._warm:
             _start_thread(partial(self._machine.warm_up, library_set), "warm-up")
         while True:
             client, _ = self._listener.accept()
@@ -105,6 +105,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--library-sets", type=Path, help="the folder of the declared library sets (python -m runtimes.library_sets)"
     )
+    parser.add_argument(
+        "--warm",
+        nargs="*",
+        default=WARM_LIBRARY_SETS,
+        metavar="NAME",
+        help="the library sets to start at once; others start when they are needed (default: sklearn onnx)",
+    )
     parser.add_argument("--max-runners", type=int, default=1000, help="how many runners there may be")
     parser.add_argument("--max-copies", type=int, default=_cores(), help="how many of them one busy version may have")
     return parser.parse_args(arguments)
@@ -129,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.library_sets,
         options.max_copies,
     )
-    host = Host(options.socket.absolute(), Machine(settings))
+    host = Host(options.socket.absolute(), Machine(settings), options.warm)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     log.info("listening socket=%s memory_bytes=%d", options.socket, options.memory_bytes)

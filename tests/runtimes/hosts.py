@@ -20,8 +20,8 @@ START_SECONDS = 30.0
 
 
 def command(socket_path: Path, *arguments: str) -> list[str]:
-    """The command line of a model host."""
-    return [sys.executable, "-m", "runtimes.host", "--socket", str(socket_path), *arguments]
+    """The command line of a model host. Most tests need scikit-learn; other libraries start when one needs them."""
+    return [sys.executable, "-m", "runtimes.host", "--socket", str(socket_path), "--warm", "sklearn", *arguments]
 
 
 def start(folder: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], HostClient]:
