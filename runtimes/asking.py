@@ -28,13 +28,12 @@ from runtimes.messages import (
     pack_round_id,
     unpack_header,
 )
-from runtimes.protocol import Prediction
+from runtimes.protocol import MAX_OUTPUTS, Prediction
 from runtimes.reporting import Tally
 from runtimes.signature import Batch
 
 TOGETHER_BYTES = 48 << 10  # of requests that are sent before an answer is read: what a socket takes without a reader
 NO_ID = bytes(ID.size)
-MAX_OUTPUTS = 256
 HEADER_BYTES = 1 << 19
 HEADER_CONTAINERS = 4 * MAX_OUTPUTS  # an output is two lists
 MAX_HEADS = 64

@@ -13,6 +13,7 @@ from runtimes.signature import Batch, Signature
 
 Task = Literal["classification", "regression", "detection", "other"]
 OnStage = Callable[[str], None]
+MAX_OUTPUTS = 256
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from runtimes import arrays, batching
-from runtimes.errors import DeadlineExceeded, ModelError, ProtocolFault, describe, to_message
+from runtimes.errors import DeadlineExceeded, ModelError, ProtocolFault, describe, plain, to_message
 from runtimes.limits import Limits
 from runtimes.messages import ID, ID_COMES, Caps, Connection, EndOfStream, RawFrame, pack_head, unpack_header
-from runtimes.protocol import Prediction, Predictor
+from runtimes.protocol import MAX_OUTPUTS, Prediction, Predictor
 from runtimes.replies import PROBABILITIES, Replies
 from runtimes.signature import Batch
 
@@ -223,11 +223,26 @@ class Server:
         try:
             if prediction is None:
                 prediction = self._predictor.predict(request.batch, probabilities=request.known.probabilities)
+            check_answer(prediction, request.known.rows)
             parts = self._replies.pack(request.id, prediction)
         except (Exception, SystemExit) as error:  # the model's own: this request fails, the runner goes on
-            fault = to_message(ModelError(describe(error)))
-            parts = [pack_head({"ok": False, "fault": fault, "id": request.id}, 0)]
+            fault = error if isinstance(error, ModelError) else ModelError(describe(error))
+            parts = [pack_head({"ok": False, "fault": to_message(fault), "id": request.id}, 0)]
         request.client.answer(parts)
+
+
+def check_answer(prediction: Prediction, rows: int) -> None:
+    """Go on only with what a client would take: a model that answers otherwise is wrong, and no liar.
+
+    Raises:
+        ModelError: with a sentence that says what is wrong.
+    """
+    if len(prediction.outputs) > MAX_OUTPUTS:
+        raise ModelError(f"It gave {len(prediction.outputs)} outputs, and at most {MAX_OUTPUTS} are taken.")
+    for name, values in prediction.outputs.items():
+        if values.shape[:1] != (rows,):
+            found = len(values) if values.ndim else "no"
+            raise ModelError(f"It gave {found} values of '{plain(name, 80)}' for {rows} rows.")
 
 
 def serve(predictor: Predictor, listener_fd: int, control: Connection, limits: Limits, identity: Identity) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from runtimes.errors import ArtifactRejected, describe
-from runtimes.protocol import Prediction, Predictor
+from runtimes.protocol import MAX_OUTPUTS, Prediction, Predictor
 from runtimes.signature import Batch, ClassName
 
 PREDICTION = "prediction"
@@ -31,8 +31,8 @@ def named_arrays(value: Any, name: str = PREDICTION) -> dict[str, np.ndarray]:
 def plain_array(value: Any) -> np.ndarray:
     """The values as a numeric array, or as an object array of strings."""
     array = np.asarray(value.toarray() if hasattr(value, "toarray") else value)
-    if array.dtype.kind in "fiub" and array.dtype.itemsize <= 8:
-        return array
+    if array.dtype.kind in "fiub":
+        return array if array.dtype.itemsize <= 8 else array.astype(np.float64)
     return text_or_numbers(array.ravel().tolist(), array.shape)
 
 
@@ -43,8 +43,12 @@ def text_or_numbers(values: list[Any], shape: tuple[int, ...]) -> np.ndarray:
         if numbers.dtype.kind in "fiub":
             return numbers.reshape(shape)
     array = np.empty(len(values), dtype=object)
-    array[:] = [None if value is None or value != value else str(value) for value in values]
+    array[:] = [None if value is None or value != value else _text(value) for value in values]
     return array.reshape(shape)
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def prove(predictor: Predictor, sample: Batch, told: str, *, probabilities: bool, is_declared: bool) -> Prediction:
@@ -65,6 +69,11 @@ def prove(predictor: Predictor, sample: Batch, told: str, *, probabilities: bool
     rows = len(next(iter(sample.values()))) if isinstance(sample, dict) else len(sample)
     if not prediction.outputs or any(values.shape[:1] != (rows,) for values in prediction.outputs.values()):
         raise ArtifactRejected("wrong_output", "The model does not predict one value for each row.")
+    if len(prediction.outputs) > MAX_OUTPUTS:
+        reason = (
+            f"The model gives {len(prediction.outputs)} outputs; at most {MAX_OUTPUTS} are taken, or one of arrays."
+        )
+        raise ArtifactRejected("wrong_output", reason)
     return prediction
 
 

@@ -10,6 +10,7 @@ import pytest
 from scipy import sparse
 
 from runtimes.client import HostClient
+from runtimes.errors import ModelError
 from runtimes.formats.outputs import named_arrays
 from tests.runtimes.bundles import inspected, rejection, served
 
@@ -83,3 +84,37 @@ def test_a_sparse_matrix_is_an_array() -> None:
 
 def test_columns_of_a_frame_without_names_are_numbered() -> None:
     assert list(named_arrays(pd.DataFrame([[1, 2]]))) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("returned", "sentence"),
+    {
+        "rows[:1] if n > 2 else rows": "gave 1 values of 'prediction' for 3 rows",
+        "7 if n > 2 else rows": "gave no values of 'prediction' for 3 rows",
+        "{str(k): rows for k in range(300 if n > 2 else 2)}": "gave 300 outputs, and at most 256",
+    }.items(),
+)
+def test_an_answer_that_does_not_fit_is_the_models_error_and_its_runner_lives(
+    client: HostClient, returned: str, sentence: str
+) -> None:
+    upload = files(returned)
+    found = inspected(client, upload, signature=DECLARED, input_example=[[1.0, 2.0], [3.0, 4.0]])
+    kills = client.stats().kills
+
+    with pytest.raises(ModelError, match=sentence):
+        served(client, upload, np.zeros((3, 2)), found)
+
+    assert len(served(client, upload, np.zeros((2, 2)), found).outputs) in (1, 2)
+    assert client.stats().kills == kills
+
+
+def test_more_outputs_than_are_taken_are_refused(client: HostClient) -> None:
+    rejected = rejection(client, files("{str(k): rows for k in range(300)}"), signature=DECLARED)
+
+    assert rejected.code == "wrong_output"
+    assert "300 outputs; at most 256" in rejected.reason
+
+
+def test_long_floats_are_numbers_and_bytes_are_texts() -> None:
+    assert named_arrays(np.array([1.5], dtype="longdouble"))["prediction"].tolist() == [1.5]
+    assert named_arrays(np.array([b"caf\xc3\xa9", b"\xff"]))["prediction"].tolist() == ["café", "�"]
