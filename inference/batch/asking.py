@@ -11,12 +11,15 @@ from common.errors import Invalid, TimedOut, Unavailable
 from inference import predictions
 from inference.served import Served
 from runtimes.batching import join, rows_of
+from runtimes.errors import RunnerDied
 from runtimes.protocol import Prediction
 from runtimes.signature import Batch
 from runtimes.tabulation import Answered, Chunk
 
 TRIES = 5
 PAUSE_S = 0.5
+DEATHS = 2  # of a runner over the same rows, each asked by two runners in turn, before the rows are at fault
+SEARCHES_OF_A_DEATH = 5  # as many others would take its time
 MOST_SEARCHES = 200  # calls of a chunk that may fail, before all that is left is said to have the same fault
 FAULT_CHARS = 300
 Found = list[tuple[int, Prediction]]
@@ -54,7 +57,7 @@ class Asker:
         except (Invalid, TimedOut) as error:
             if isinstance(error, TimedOut):
                 self._most_rows = max(1, rows // 2)
-            self._searches_left -= 1
+            self._searches_left -= SEARCHES_OF_A_DEATH if error.code == RunnerDied.code else 1
             if rows > 1 and self._searches_left > 0:
                 return self._halve(batch, first, found, faults)
             faults.update(dict.fromkeys(range(first, first + rows), error.message[:FAULT_CHARS]))
@@ -66,17 +69,30 @@ class Asker:
         self._search(_cut(batch, slice(half, None)), first + half, found, faults)
 
     def _ask(self, batch: Batch) -> Prediction:
+        deaths = 0
         for attempt in range(1, TRIES + 1):
             deadline = time.monotonic() + settings.PREDICTION_DEADLINE_S
             try:
-                return predictions.predict_batch(
-                    self._version, batch, probabilities=self._probabilities, deadline=deadline
+                return self._checked(
+                    predictions.predict_batch(
+                        self._version, batch, probabilities=self._probabilities, deadline=deadline
+                    )
                 )
-            except Unavailable:  # the model host or the runner went away, or there is no room; they come back
+            except Unavailable as error:  # the model host or the runner went away, or there is no room; they come back
+                deaths += error.code == RunnerDied.code
+                if deaths == DEATHS:
+                    raise Invalid("The model's process ended while it predicted this row.", code=error.code) from error
                 if attempt == TRIES or self._is_over():
                     raise
                 time.sleep(PAUSE_S * 2 ** (attempt - 1))
         raise AssertionError("unreachable")
+
+    def _checked(self, prediction: Prediction) -> Prediction:
+        """The prediction, if it has every output of the signature: each is a column of the result."""
+        for field in self._version.signature.outputs:
+            if field.name not in prediction.outputs:
+                raise Invalid(f"The model gave no '{field.name[:FAULT_CHARS]}' for this row.", code="model_error")
+        return prediction
 
 
 def _cut(batch: Batch, rows: slice) -> Batch:

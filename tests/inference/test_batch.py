@@ -16,12 +16,15 @@ from inference.batch import asking, parts, work
 from inference.batch.asking import Asker
 from inference.execution import sweep
 from inference.models import BatchJob
-from models_registry.models import Blob
+from models_registry.models import Blob, ModelVersion
 from runtimes.protocol import Prediction
 from runtimes.tabulation import Chunk
 from tenants.jobs import work_on
 from tenants.models import Job, JobState
 from tenants.scope import tenant_scope
+from tests.inference.conftest import inspected
+from tests.models_registry.test_uploads import upload
+from tests.runtimes.payloads import predicting
 
 HEADER = ["id", "a", "b", "c", "d"]
 
@@ -97,6 +100,25 @@ def test_a_csv_file_comes_back_with_predictions_probabilities_and_errors(acme, c
     assert rows[1]["error"] == "column 'a': 'many' is not a number"
     assert "infinity" in rows[3]["error"]
     assert [row["id"] for row in rows] == ["0", "1", "2", "3"]
+
+
+def test_rows_that_end_the_models_process_have_an_error_and_the_others_answers(acme, client, monkeypatch):
+    monkeypatch.setattr(asking, "PAUSE_S", 0.01)
+    code = "if rows[:, 0].max() > 9: os._exit(1)\nreturn {'sum' if rows[:, 1].max() < 9 else 'other': rows.sum(axis=1)}"
+    upload(client, {"input_example": [[1.0, 2.0]]}, **{"model.pkl": predicting(code)})
+    with tenant_scope(acme):
+        inspected(ModelVersion.objects.get(number=2))
+    content = b"x,y\n1,2\n3,4\n99,1\n5,6\n1,99\n"
+    batch = submitted(client, content, version=2)
+
+    worked(acme, batch)
+
+    shown = client.get(f"api/v1/batch-jobs/{batch['id']}").json()
+    assert (shown["state"], shown["rows"], shown["failed_rows"]) == ("succeeded", 5, 2), shown
+    rows = rows_of(result_of(client, batch))
+    assert [row["sum"] for row in rows] == ["3.0", "7.0", "", "11.0", ""]
+    assert rows[2]["error"] == "The model's process ended while it predicted this row."
+    assert rows[4]["error"] == "The model gave no 'sum' for this row."
 
 
 def test_json_lines_come_back_as_json_lines(acme, client):
