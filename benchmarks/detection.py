@@ -1,6 +1,6 @@
 """How well and how fast the built-in page detector learns: mAP@0.5 on pages that it has never seen.
 
-    python -m benchmarks.detection [--pages 400] [--held-out 80] [--seconds 240] [--quick]
+    python -m benchmarks.detection [--pages 400] [--held-out 80] [--seconds 240] [--longest-side 384] [--quick]
 
 Makes pages (`clients.demo.pages`), trains on a model host of its own in a confined runner, as a run of `page_detector`
 does, and measures on the held-out pages of the run, and on a PDF that was made with another seed, rendered page by page
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from clients.demo import documents as demo
 from clients.demo import pages as made
 from runtimes import detection
 from runtimes.bundle import pack
@@ -26,7 +27,14 @@ from runtimes.limits import GIB, Limits
 from tests.runtimes import hosts
 
 LIMITS = Limits(memory_bytes=4 * GIB, cpu_seconds=1_200, fit_seconds=900)
-QUICK = {"pages": 150, "held_out": 30, "seconds": 45.0}
+QUICK = {
+    "pages": demo.LEARNED_PAGES,
+    "held_out": demo.HELD_OUT_PAGES,
+    "epochs": demo.EPOCHS,
+    "seconds": demo.LEARNING_S,
+    "longest_side": demo.LONGEST_SIDE,
+    "target": 0.7,
+}
 DPI = 150
 
 
@@ -36,7 +44,8 @@ def main() -> int:
     parser.add_argument("--pages", type=int, default=400, help="to learn from and to hold out")
     parser.add_argument("--held-out", type=int, default=80, help="of them, to measure on")
     parser.add_argument("--seconds", type=float, default=240.0, help="for learning")
-    parser.add_argument("--epochs", type=int, default=200, help="at most; the time ends it before")
+    parser.add_argument("--longest-side", type=int, default=384, help="of the pages that it looks at, in pixels")
+    parser.add_argument("--epochs", type=int, default=1000, help="at most; the time ends it before")
     parser.add_argument("--target", type=float, default=0.85)
     parser.add_argument("--quick", action="store_true", help=f"the demo's setting: {QUICK}")
     asked = parser.parse_args()
@@ -68,7 +77,7 @@ def trained(client: HostClient, asked: argparse.Namespace) -> tuple[FitReport, b
         report = client.fit(
             tenant="bench",
             trainer="page_detector",
-            params={"epochs": asked.epochs, "most_seconds": asked.seconds},
+            params={"epochs": asked.epochs, "most_seconds": asked.seconds, "longest_side": asked.longest_side},
             target="label",
             validation={"kind": "holdout", "fraction": asked.held_out / asked.pages, "seed": 7},
             dataset_fd=file.fileno(),

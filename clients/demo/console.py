@@ -12,6 +12,7 @@ class Console:
         self.is_terminal = sys.stdout.isatty()
         self.number = 0
         self.started = time.monotonic()
+        self._shown: object = None
 
     def step(self, title: str) -> None:
         """Begin a step."""
@@ -32,13 +33,14 @@ class Console:
         self._line(f"        {text}")
 
     def progress(self, percent: float, text: str) -> None:
-        """Show how far the step is: in place on a terminal, a line elsewhere."""
+        """Show how far the step is: in place on a terminal; elsewhere a line for each stage and each tenth of it."""
         filled = round(percent / 5)
         bar = f"        [{'#' * filled}{'.' * (20 - filled)}] {percent:3.0f} %  {text}"
         if self.is_terminal:
             sys.stdout.write(f"\r{bar:<78}" + ("\n" if percent >= 100 else ""))
             sys.stdout.flush()
-        else:
+        elif self._shown != (self.number, text, percent // 10):
+            self._shown = (self.number, text, percent // 10)
             self._line(bar)
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

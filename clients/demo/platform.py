@@ -85,6 +85,13 @@ class Tenant:
         """The JSON at a path below `api/v1/`."""
         return _content(self.session.get(self._url(path), params=parameters, timeout=TIMEOUT_S))
 
+    def download(self, path: str) -> bytes:
+        """The file at a path below `api/v1/`."""
+        answer = self.session.get(self._url(path), timeout=TIMEOUT_S)
+        if not answer.ok:
+            raise Refused(answer)
+        return answer.content
+
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What a POST of JSON answers."""
         for pause_s in RETRY_PAUSES_S:

@@ -7,9 +7,10 @@ from typing import Any
 
 import requests
 
-from clients.demo import artifacts
+from clients.demo import artifacts, documents
 from clients.demo.artifacts import Held, Table
 from clients.demo.console import Console
+from clients.demo.documents import DETECTOR
 from clients.demo.platform import Operator, Refused, Tenant
 
 FOREST, TRAINED, DIGITS, HOSTILE = "breast-cancer", "breast-cancer-trained", "digits", "suspicious"
@@ -148,6 +149,39 @@ def train(story: Story) -> None:
     story.summary.append(("acme", TRAINED, str(number), "trained here", f"{accuracy:.3f}"))
 
 
+def read_a_document(story: Story) -> None:
+    """acme trains a detector on images of pages, once, and has it read a PDF."""
+    story.console.step("acme trains a detector on images of pages, and sends it a PDF that it has never seen")
+    story.acme.ensure_model(DETECTOR, "Titles, paragraphs, tables and figures on pages.")
+    known = story.acme.versions(DETECTOR)
+    number = known[-1]["number"] if known else _trained_detector(story)
+    if known:
+        story.console.result(f"version {number} of {DETECTOR} is there from before")
+    story.acme.post(f"models/{DETECTOR}/versions/{number}/activate", {"reason": "the demo"})
+    read = documents.read_pdf(story.acme, story.console)
+    document = read.document
+    expect(document["state"] == "succeeded", f"the document {document['state']}: {document['error']}")
+    expect(not document["failed_pages"], f"{document['failed_pages']} of its pages failed")
+    story.console.result(
+        f"{document['page_count']} pages read: {read.found} of their {read.true} parts found, in {read.told} boxes"
+    )
+    overlay = documents.keep_overlay(story.acme, document["id"], story.folder)
+    story.console.detail(f"the first, with its boxes: {overlay}, or all of them in the admin:")
+    story.console.detail(f"{story.acme.base_url}/admin/documents/document/{document['id']}/pages/1/")
+    story.summary.append(("acme", DETECTOR, str(number), "trained here", f"{read.found / read.true:.3f}"))
+
+
+def _trained_detector(story: Story) -> int:
+    """The number of the version that a run has registered."""
+    run = documents.train_detector(story.acme, story.console)
+    expect(run["state"] == "succeeded", f"the run ended as {run['state']}: {run['error']}")
+    number = int(run["version"])
+    story.console.result(f"version {number} of {DETECTOR}: mAP@0.5 {run['metrics']['map50']:.3f} on held-out pages")
+    inspected = story.acme.inspected(DETECTOR, number)
+    expect(inspected["state"] == "ready", f"its version was rejected: {inspected.get('reason')}")
+    return number
+
+
 def cross_the_border(story: Story) -> None:
     """globex tries acme's address."""
     story.console.step("globex's token knocks at acme's address")
@@ -181,6 +215,7 @@ STEPS: list[Callable[[Story], None]] = [
     upload_digits,
     activate_and_predict,
     train,
+    read_a_document,
     cross_the_border,
     attack,
 ]
@@ -229,6 +264,6 @@ def _refusal(attempt: Callable[[], Any]) -> Refused:
 
 def _sum_up(story: Story) -> None:
     story.console.title("What serves now")
-    story.console.table(("tenant", "model", "version", "from", "accuracy"), sorted(story.summary))
+    story.console.table(("tenant", "model", "version", "from", "right"), sorted(story.summary))
     story.console.title("Where to look (`make up` starts the platform again, on the same data)")
     story.console.table(("page", "log in as"), story.logins)

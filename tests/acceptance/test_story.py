@@ -12,7 +12,11 @@ MIB = 1 << 20
 
 
 def tell(stack: Stack) -> subprocess.CompletedProcess[str]:
-    environment = clean_environment() | {"TENANTRY_URL": stack.url, "TENANTRY_VAR": str(stack.var)}
+    environment = clean_environment() | {
+        "TENANTRY_URL": stack.url,
+        "TENANTRY_VAR": str(stack.var),
+        "DEMO_LEARNING_S": "4",
+    }
     return subprocess.run(
         [sys.executable, "-m", "clients.demo"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
