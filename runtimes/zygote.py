@@ -72,7 +72,7 @@ DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
     "torch": ("numpy", "torch"),
     "onnx": ("numpy", "onnx", "onnxruntime"),
     "pages": ("numpy", "pillow", "pypdfium2"),
-    "detectron2": ("detectron2", "torchvision"),
+    "detectron2": ("numpy", "torch", "torchvision", "detectron2"),
 }
 
 
