@@ -19,8 +19,10 @@ import requests
 from clients.demo.platform import Operator, Tenant
 
 ROOT = Path(__file__).resolve().parents[2]
-START_LIMIT_S = 120.0
+START_LIMIT_S = 300.0
 STOP_LIMIT_S = 60.0
+LONGEST_PREDICTION_S = 40.0  # a worker that is started again on a loaded machine takes some of it
+DISK_BYTES = 256 << 20  # of this machine's copies of models
 # The test session's own servers; a stack has its own.
 NOT_OURS = (
     "DATABASE_URL",

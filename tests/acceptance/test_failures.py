@@ -7,8 +7,6 @@ import csv
 import io
 import os
 import signal
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,53 +22,22 @@ import requests
 
 from clients.demo.platform import Tenant
 from runtimes.client import HostClient
-from tests.acceptance.stack import Stack, eventually, running_stack
+from tests.acceptance.stack import DISK_BYTES, LONGEST_PREDICTION_S, Stack, eventually
 from tests.runtimes.payloads import predicting
 
-DEADLINE_S = 20.0
 RECOVERY_S = 60.0
 BATCH_ROWS = 24_000
-CACHE_BYTES, SPARE_BYTES = 96 << 20, 64 << 20
+SPARE_BYTES = 64 << 20
 # It doubles the first column, and takes as many seconds as the second one says.
 DOUBLING = "import time; time.sleep(min(max(float(rows[:, 1].max()), 0.0), 5.0)); return (2 * rows[:, 0]).tolist()"
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="tenantry-failures-") as name:
-        Path(name).chmod(0o711)  # the servers' account passes through to its own folder
-        yield Path(name)
-
-
-@pytest.fixture(scope="module")
-def cache(folder: Path) -> Iterator[Path]:
-    """The folder of this machine's copies of models: on a small disk of its own, where one can be mounted."""
-    path = folder / "cache"
-    path.mkdir()
-    mounted = (
-        os.geteuid() == 0
-        and not subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={CACHE_BYTES}", "tmpfs", str(path)], capture_output=True, check=False
-        ).returncode
-    )
-    yield path
-    if mounted:
-        subprocess.run(["umount", "--lazy", str(path)], capture_output=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def platform(folder: Path, cache: Path) -> Iterator[Stack]:
-    settings = {"BLOB_CACHE_ROOT": str(cache), "PREDICTION_DEADLINE_S": str(int(DEADLINE_S)), "WEB_THREADS": "24"}
-    with running_stack(folder, **settings) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def tenants(platform: Stack) -> dict[str, Tenant]:
+def tenants(stack: Stack) -> dict[str, Tenant]:
     """Two tenants with the model `m`: the predictions of one take the direct lane, those of the other the queue."""
 
     def make(lane: str) -> Tenant:
-        tenant = platform.tenant()
+        tenant = stack.tenant()
         tenant.session.patch(f"{tenant.base_url}/api/v1/settings", json={"lane": lane}).raise_for_status()
         serve(tenant, "m", predicting(DOUBLING))
         return tenant
@@ -90,13 +57,13 @@ def queued(tenants: dict[str, Tenant]) -> Tenant:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def interrupted_batch(platform: Stack, direct: Tenant) -> str:
+def interrupted_batch(stack: Stack, direct: Tenant) -> str:
     """A batch job whose worker was killed in its midst. It waits for the end of that one's lease, through all that
     the other tests do to the platform; the last test looks what became of it."""
     table = "x,seconds\n" + "".join(f"{row},{0.5 if row % 2000 == 0 else 0}\n" for row in range(BATCH_ROWS))
     batch = direct.upload("batch-jobs", {"numbers.csv": table.encode()}, model="m")
     eventually(lambda: direct.get(f"batch-jobs/{batch['id']}")["rows"] > 0, RECOVERY_S, "some chunks are done")
-    kill(platform, "celery", "worker", "batch")
+    kill(stack, "celery", "worker", "batch")
     assert 0 < direct.get(f"batch-jobs/{batch['id']}")["rows"] < BATCH_ROWS
     return str(batch["id"])
 
@@ -117,58 +84,58 @@ def later() -> Later:
     return Later()
 
 
-def test_a_runner_killed_in_mid_request_is_replaced_and_the_request_answered(platform: Stack, direct: Tenant) -> None:
+def test_a_runner_killed_in_mid_request_is_replaced_and_the_request_answered(stack: Stack, direct: Tenant) -> None:
     assert ask(direct, 1).is_right
     with asking(direct, 21, seconds=1.5) as answer:
-        kill_runners(platform)
+        kill_runners(stack)
         assert answer.result().is_right, answer.result()
 
 
-def test_a_model_host_killed_in_mid_request_fails_nobody_for_long(platform: Stack, direct: Tenant) -> None:
+def test_a_model_host_killed_in_mid_request_fails_nobody_for_long(stack: Stack, direct: Tenant) -> None:
     with hammering(direct) as outcomes, asking(direct, 22, seconds=1.5) as answer:
-        kill(platform, "runtimes.host")
+        kill(stack, "runtimes.host")
         assert answer.result().is_right_or_unavailable, answer.result()
         eventually(lambda: ask(direct, 3).is_right, RECOVERY_S, "the model answers after its host was killed")
     assert_bearable(outcomes)
 
 
-def test_messages_in_a_killed_workers_hand_are_answered_by_the_next(platform: Stack, queued: Tenant) -> None:
+def test_messages_in_a_killed_workers_hand_are_answered_by_the_next(stack: Stack, queued: Tenant) -> None:
     assert ask(queued, 1).is_right
     with ThreadPoolExecutor(4) as threads:
         answers = [threads.submit(ask, queued, number, 1.0) for number in range(4)]
         time.sleep(0.5)  # for the worker to have them in hand; that it has does not show outside
-        kill(platform, "celery", "worker", "inference")
+        kill(stack, "celery", "worker", "inference")
         assert [answer.result().is_right for answer in answers] == [True] * 4, [one.result() for one in answers]
 
 
-def test_a_restarted_valkey_costs_some_answers(platform: Stack, queued: Tenant, later: Later) -> None:
+def test_a_restarted_valkey_costs_some_answers(stack: Stack, queued: Tenant, later: Later) -> None:
     later(queued, 4)
     with hammering(queued) as outcomes:
-        kill(platform, "valkey-server")
+        kill(stack, "valkey-server")
         eventually(lambda: ask(queued, 5).is_right, RECOVERY_S, "the queue works after Valkey was killed")
     assert_bearable(outcomes)
 
 
-def test_a_restarted_postgresql_costs_some_answers(platform: Stack, direct: Tenant, later: Later) -> None:
+def test_a_restarted_postgresql_costs_some_answers(stack: Stack, direct: Tenant, later: Later) -> None:
     later(direct, 6)
     with hammering(direct) as outcomes:
-        kill(platform, "postgres", "-D")
+        kill(stack, "postgres", "-D")
         eventually(lambda: reads(direct), RECOVERY_S, "PostgreSQL is back")
         eventually(lambda: ask(direct, 7).is_right, RECOVERY_S, "predictions go on after PostgreSQL was killed")
     assert_bearable(outcomes)
 
 
 def test_a_full_disk_refuses_what_is_not_there_alone_and_says_so(
-    platform: Stack, cache: Path, direct: Tenant, queued: Tenant
+    stack: Stack, cache: Path, direct: Tenant, queued: Tenant
 ) -> None:
     if not os.path.ismount(cache):
         pytest.skip("needs root, to mount a small disk")
     for pack in cache.glob("*/*.pack"):
         pack.unlink()
-    host(platform).clear()  # as on a machine that has served neither model
+    host(stack).clear()  # as on a machine that has served neither model
     eventually(lambda: ask(direct, 1).is_right, RECOVERY_S, "the first model is loaded")
     filler = cache / "filler"
-    filler.write_bytes(bytes(CACHE_BYTES - SPARE_BYTES))  # what is left is spared for everybody else
+    filler.write_bytes(bytes(DISK_BYTES - SPARE_BYTES))  # what is left is spared for everybody else
     refused = ask(queued, 1)
     assert (refused.status, refused.code) == (503, "disk_full"), refused
     assert refused.retry_after
@@ -217,7 +184,7 @@ class Outcome:
     def is_right_or_unavailable(self) -> bool:
         """Whether it is what a caller may meet while a part is being replaced."""
         refused = self.status in (429, 503) and self.retry_after is not None
-        return (self.is_right or refused) and self.took_s < DEADLINE_S + 5
+        return (self.is_right or refused) and self.took_s < LONGEST_PREDICTION_S + 5
 
 
 def ask(tenant: Tenant, number: float, seconds: float = 0.0, model: str = "m") -> Outcome:
@@ -225,7 +192,7 @@ def ask(tenant: Tenant, number: float, seconds: float = 0.0, model: str = "m") -
     url = f"{tenant.base_url}/api/v1/models/{model}/predict"
     headers = {"Authorization": f"Bearer {tenant.token}"}
     body = {"instances": [[number, seconds]]}
-    answer = requests.post(url, json=body, headers=headers, timeout=DEADLINE_S + 30)
+    answer = requests.post(url, json=body, headers=headers, timeout=LONGEST_PREDICTION_S + 30)
     content = answer.json()
     return Outcome(
         answer.status_code,

@@ -19,9 +19,8 @@ NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 TAKEN_UP_S = 60.0
 
 
-@pytest.fixture
-def tenant(stack: Stack) -> Any:
-    """A new tenant's client, with its address and token as a notebook has them."""
+def client_of(stack: Stack) -> Tenant:
+    """The client of a new tenant, whose address and token the environment names, as notebooks find them."""
     made = stack.tenant()
     os.environ.update(TENANTRY_URL=made.base_url, TENANTRY_TOKEN=made.token)
     return Tenant(made.base_url, made.token)
@@ -35,7 +34,24 @@ def shown(source: str, names: dict[str, Any]) -> Any:
     return eval(compile(ast.Expression(last.value), "cell", "eval"), names) if isinstance(last, ast.Expr) else None
 
 
-def test_the_notebook_runs_from_its_first_cell_to_its_last(tenant: Tenant) -> None:
+def frame(rows: int = 400) -> pd.DataFrame:
+    return pd.DataFrame({"a": range(rows), "b": [n % 7 for n in range(rows)], "y": [n % 2 for n in range(rows)]})
+
+
+@pytest.fixture(scope="module")
+def interrupted_run(stack: Stack) -> Any:
+    """A run whose worker was killed in mid-fit. It waits for the end of that one's lease while other tests go on."""
+    tenant = client_of(stack)
+    tenant.datasets.upload(frame(), "t")
+    run = tenant.runs.start("random_forest_classifier", "t", "y", "m", params={"n_estimators": 1000})
+    eventually(lambda: run.refresh().body["progress"]["stage"] == "fitting", 60, "the fit is under way")
+    stack.kill("celery", "training@")
+    return run
+
+
+@pytest.mark.usefixtures("interrupted_run")
+def test_the_notebook_runs_from_its_first_cell_to_its_last(stack: Stack) -> None:
+    client_of(stack)
     cells = json.loads(NOTEBOOK.read_text())["cells"]
     names: dict[str, Any] = {}
     outputs = [shown("".join(cell["source"]), names) for cell in cells if cell["cell_type"] == "code"]
@@ -50,22 +66,8 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(tenant: Tenant) -> No
     assert measured["accuracy"] > 0.9
 
 
-def frame(rows: int = 400) -> pd.DataFrame:
-    return pd.DataFrame({"a": range(rows), "b": [n % 7 for n in range(rows)], "y": [n % 2 for n in range(rows)]})
-
-
-def started(tenant: Tenant) -> Any:
-    """A run whose fit is under way and takes long."""
-    params = {"n_estimators": 3000}
-    run = tenant.runs.start("random_forest_classifier", "t", "y", "m", params=params)
-    eventually(lambda: run.refresh().body["progress"]["stage"] == "fitting", 60, "the fit is under way")
-    return run
-
-
-def test_a_killed_workers_run_is_taken_up_by_another(stack: Stack, tenant: Tenant) -> None:
-    tenant.datasets.upload(frame(), "t")
-    run = started(tenant)
-    stack.kill("celery", "training@")
+def test_a_killed_workers_run_is_taken_up_by_another(interrupted_run: Any) -> None:
+    run = interrupted_run
     eventually(lambda: run.refresh().body["attempts"] == 2, TAKEN_UP_S, "another worker has it")
     run.wait(120, shows_progress=False)
     assert run.version == 1
