@@ -2,7 +2,7 @@
 
 import pickle
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +34,21 @@ class Scene:
 
 @dataclass(frozen=True)
 class Stage:
-    """A furnished tenant and who looks at it."""
+    """A furnished tenant and who looks at it. runs: the paths of its runs below the admin's address."""
 
     tenant: Tenant
     email: str
     password: str
+    runs: tuple[str, ...] = ()
+
+
+OPERATORS = (
+    Scene("operator", ""),
+    Scene("tenants", "tenants/tenant/"),
+    Scene("tenants-usage", "tenants-usage/"),
+    Scene("workers", "workers/"),
+    Scene("model-hosts", "model-hosts/"),
+)
 
 
 def furnish(operator: Operator) -> Stage:
@@ -47,7 +57,6 @@ def furnish(operator: Operator) -> Stage:
     tenant, admin = operator.tenant(tenant_id, "Acme")
     if admin is None:
         raise RuntimeError(f"the tenant {tenant_id} is not new")
-    stage = Stage(tenant, str(admin["email"]), str(admin["password"]))
     table = artifacts.breast_cancer()
     for trees in (5, 20, 60):
         _upload(tenant, "churn", artifacts.forest_pickle(table, trees), 0.9 + trees / 1000)
@@ -62,13 +71,14 @@ def furnish(operator: Operator) -> Stage:
     ):
         tenant.post(f"models/{model}/versions/{number}/activate", {"reason": reason})
     tenant.upload("models/fraud/versions", {"model.pkl": pickle.dumps({"not": "a model"})})
-    _train(tenant, table)
+    runs = tuple(f"training/run/{run}" for run in _train(tenant, table))
     _ask(tenant, table.held.rows)
-    return stage
+    return Stage(tenant, str(admin["email"]), str(admin["password"]), runs)
 
 
-def scenes(model: str, version: str) -> list[Scene]:
-    """The pages. model, version: the paths of one of each."""
+def scenes(model: str, version: str, runs: Sequence[str]) -> list[Scene]:
+    """The pages of a tenant's admin. model, version, runs: the paths of some."""
+    compared = ",".join(run.rpartition("/")[2] for run in runs)
     return [
         Scene("home", "", ("wide light", "wide dark")),
         Scene("models", f"{REGISTRY}/registeredmodel/"),
@@ -81,6 +91,9 @@ def scenes(model: str, version: str) -> list[Scene]:
         Scene("files", f"{version}/files/"),
         Scene("upload", f"{REGISTRY}/modelversion/add/"),
         Scene("runs", "training/run/"),
+        Scene("run", f"{runs[-1]}/change/"),
+        Scene("compare", f"training/run/compare/?ids={compared}"),
+        Scene("start-a-run", "training/run/add/"),
         Scene("datasets", "training/dataset/"),
         Scene("tokens", "tenants/apitoken/"),
         Scene("members", "tenants/membership/"),
@@ -101,11 +114,14 @@ def _upload(tenant: Tenant, model: str, content: bytes, accuracy: float) -> None
     tenant.inspected(model, int(made["number"]))
 
 
-def _train(tenant: Tenant, table: artifacts.Table) -> None:
+def _train(tenant: Tenant, table: artifacts.Table) -> Iterator[str]:
+    """The ids of runs that have ended."""
     tenant.upload("datasets", {"customers.csv": table.csv("left")}, name="customers")
     asked = {"trainer": "logistic_regression", "dataset": "customers", "target": "left", "model": "churn-trained"}
-    run = tenant.post("runs", asked)
-    tenant.watch(f"runs/{run['id']}", lambda percent, stage: None)
+    for strength in (0.01, 1.0):
+        run = tenant.post("runs", asked | {"params": {"C": strength}})
+        tenant.watch(f"runs/{run['id']}", lambda percent, stage: None)
+        yield str(run["id"])
 
 
 def _ask(tenant: Tenant, rows: list[list[float]]) -> None:
