@@ -16,7 +16,7 @@ from models_registry.downloads import send_file
 from models_registry.models import RegisteredModel
 from tenants.models import Scope
 from tenants.site.forms import PageForm, SwitchField, TextField
-from tenants.site.pages import Question, answers, moment_column, object_action, page_url
+from tenants.site.pages import Question, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, link, size, when
 from tenants.site.sites import Nav, tenant_site
 from tenants.site.work import WorkPages, state_label
@@ -53,7 +53,7 @@ class BatchJobPages(WorkPages):
     add_title = "Predict a table"
     none_yet = "A table goes in and comes out with predictions; a version has to serve first."
     nav = Nav("Models", "table_view", 25, "Batch jobs")
-    list_display = ("file_name", "model_name", "shown_state", "progress", "row_count", "fault_count", "asked")
+    list_display = ("file_name", "model_name", "shown_state", "progress", "rows", "faults", "asked")
     asked = moment_column("Asked for", "created_at")
     list_filter = ("job__state", "format")
     search_fields = ("file_name", "model_name", "dataset", "created_by")
@@ -63,6 +63,14 @@ class BatchJobPages(WorkPages):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[BatchJob]:
         return BatchJob.objects.select_related("job", "version", "result").defer("parts")
+
+    @column("Rows", ordering="row_count")
+    def rows(self, batch: BatchJob) -> str:
+        return f"{batch.row_count:,}"
+
+    @column("With an error", ordering="fault_count")
+    def faults(self, batch: BatchJob) -> str:
+        return f"{batch.fault_count:,}" if batch.fault_count else ""
 
     def parts(self, request: HttpRequest, obj: BatchJob) -> list[Part]:
         job, version = obj.job, obj.version

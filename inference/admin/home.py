@@ -71,7 +71,9 @@ def _shares(slots: Sequence[Slot], share: float) -> list[float | None]:
 
 
 def _milliseconds(seconds: float | None) -> str:
-    return "not known" if seconds is None else f"{seconds * 1e3:.3g} ms"
+    if seconds is None:
+        return "not known"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ SHOWN = 20
 class UsedModelPages(ModelPages):
     """The models' pages, with when each was asked last."""
 
-    list_display = ("name", "task", "serves", "best", "versions", "size", "used", "changed")
+    list_display = ("name", "task", "serves", "best", "versions", "size", "used")
 
     @column("Last used")
     def used(self, model: RegisteredModel) -> SafeString | str:

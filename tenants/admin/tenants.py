@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
 from tenants import provisioning, services
 from tenants.admin.jobs import waited
@@ -259,11 +260,12 @@ def tenants_panel(request: HttpRequest) -> Part:
 @operator_site.panel(rank=0)
 def oldest_panel(request: HttpRequest) -> Part:
     """The job that has waited longest."""
-    oldest = Job.objects.filter(state=JobState.QUEUED).select_related("tenant").order_by("created_at").first()
+    due = Job.objects.filter(state=JobState.QUEUED, due_at__lte=timezone.now())
+    oldest = due.select_related("tenant").order_by("due_at").first()
     if oldest is None:
         return Part("Oldest queued job", Facts({}, empty="No job waits."))
     facts = {
-        "Has waited": waited(oldest.created_at),
+        "Has waited": waited(oldest.due_at),
         "Job": link(page_url(oldest, "change", oldest.pk), oldest.kind),
         "Tenant": oldest.tenant,
         "Attempts": f"{oldest.attempts} of {oldest.max_attempts}",

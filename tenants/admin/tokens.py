@@ -62,8 +62,8 @@ class TokenForm(PageForm):
 class TokenColumns(ScopedPages):
     """What lists of tokens show."""
 
-    expires = moment_column("Expires", "expires_at")
-    last_used = moment_column("Last used", "last_used_at")
+    expires = moment_column("Expires", "expires_at", "Never")
+    last_used = moment_column("Last used", "last_used_at", "Never")
 
     @column("State", tones=TOKEN_TONES)
     def state(self, token: ApiToken) -> str:

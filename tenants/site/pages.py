@@ -62,12 +62,12 @@ def column(
     return decorate
 
 
-def moment_column(title: str, field: str) -> Callable[[Any, Any], SafeString | str]:
-    """A column with the moment in this field, which the reader sees in their own zone."""
+def moment_column(title: str, field: str, none: str = "") -> Callable[[Any, Any], SafeString | str]:
+    """A column with the moment in this field, in the reader's own zone. none: words where there is none."""
 
     @column(title, ordering=field)
     def moment(self: Any, obj: Any) -> SafeString | str:
-        return when(getattr(obj, field))
+        return when(getattr(obj, field)) or none
 
     return moment
 
@@ -158,6 +158,20 @@ class ScopedPages(ModelAdmin):  # type: ignore[misc]
         """The path of one of this model's pages (`changelist`, `add`, `change`, or an action's name)."""
         return page_url(self.model, page, *args)
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        self._entitle(request, "")
+        response: HttpResponse = super().changelist_view(request, extra_context)
+        return response
+
+    def _entitle(self, request: HttpRequest, heading: str) -> None:
+        """Have the page's header (`header_title.html`) call its section as the sidebar does, and its object so."""
+        request.section = self.nav.title if self.nav else ""  # type: ignore[attr-defined]
+        request.heading = heading  # type: ignore[attr-defined]
+
+    def heading(self, obj: Any) -> str:
+        """What an object is called at the top of its pages."""
+        return str(obj)
+
     def parts(self, request: HttpRequest, obj: Any) -> list[Part]:
         """The blocks of an object's page."""
         return []
@@ -175,7 +189,7 @@ class ScopedPages(ModelAdmin):  # type: ignore[misc]
         useful = [one for one in allowed if self.applies(one.method.original_function_name, obj)]
         actions = self._get_actions_navigation(self.actions_detail, useful, object_id)
         context = {"parts": self.parts(request, obj), "refresh_s": self.refresh_s(obj), "actions_detail": actions}
-        return self.page(request, "admin/detail.html", str(obj), about=obj, **context)
+        return self.page(request, "admin/detail.html", self.heading(obj), about=obj, **context)
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -216,6 +230,7 @@ class ScopedPages(ModelAdmin):  # type: ignore[misc]
     ) -> TemplateResponse:
         """A page of this model's, in the frame of the site."""
         request.current_app = self.admin_site.name
+        self._entitle(request, self.heading(about) if about else "")
         frame = self.admin_site.each_context(request)
         own = {"title": title, "opts": self.opts, "original": about, "media": self.media}
         return TemplateResponse(request, template, frame | own | context)

@@ -16,7 +16,7 @@ SERIES_COLOURS = 6  # there are classes tny-series-0 … tny-series-5
 MOST_POINTS = 400  # a line of more is thinned: no screen shows them
 MOST_CLASSES = 20
 MOST_BARS = 30
-NAME_CHARS = 28
+NAME_CHARS, BAR_NAME_CHARS = 28, 19  # letters are larger where a drawing is small
 TOO_LARGE, TOO_SMALL = 1e100, 1e-100  # beyond these, differences and their logarithms overflow
 
 Point = tuple[float, float]
@@ -246,7 +246,7 @@ def _bar(row: int, name: str, value: float, longest: float) -> SafeString:
     length = max(abs(value) / longest * (WIDTH - begin - 80), 1)
     return format_html(
         '{}<rect class="tny-series-{}" x="{}" y="{}" width="{}" height="18" rx="2"><title>{}</title></rect>{}',
-        text_at(begin - 8, top + 13, short(name), "end"),
+        text_at(begin - 8, top + 13, short(name, BAR_NAME_CHARS), "end"),
         3 if value < 0 else 0,
         begin,
         top,

@@ -92,7 +92,7 @@ class DatasetPages(ScopedPages):
         ]
         headers = ("Digest", "", "Rows", "Columns", "Size", "File", "Uploaded", "By")
         table = Part("Versions", Table(headers, rows, "There are no versions."), is_wide=True)
-        return [table, *([_columns_part(versions[0]), _preview_part(versions[0])] if versions else [])]
+        return [*([_columns_part(versions[0]), _preview_part(versions[0])] if versions else []), table]
 
     def refresh_s(self, obj: Dataset) -> int:
         is_read = obj.versions.filter(profile=None, rejection_reason="").exists()

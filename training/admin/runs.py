@@ -36,6 +36,9 @@ class TrainingPages(WorkPages):
 
     asked = moment_column("Asked for", "created_at")
 
+    def heading(self, obj: Run) -> str:
+        return run_parts.short_name(obj)
+
     def state_of(self, obj: Run) -> str:
         return obj.state
 
