@@ -244,6 +244,7 @@ def _dot(x: float, y: float, colour: int, words: str, radius: float) -> SafeStri
 def _bar(row: int, name: str, value: float, longest: float) -> SafeString:
     begin, top = 190, 6 + 26 * row
     length = max(abs(value) / longest * (WIDTH - begin - 80), 1)
+    shown = value if abs(value) > longest * 1e-9 else 0.0  # what rounding has left of a zero
     return format_html(
         '{}<rect class="tny-series-{}" x="{}" y="{}" width="{}" height="18" rx="2"><title>{}</title></rect>{}',
         text_at(begin - 8, top + 13, short(name, BAR_NAME_CHARS), "end"),
@@ -252,7 +253,7 @@ def _bar(row: int, name: str, value: float, longest: float) -> SafeString:
         top,
         px(min(length, WIDTH - begin - 80)),
         f"{name}: {in_words(value)}",
-        text_at(begin + min(length, WIDTH - begin - 80) + 6, top + 13, in_words(value), "start"),
+        text_at(begin + min(length, WIDTH - begin - 80) + 6, top + 13, in_words(shown), "start"),
     )
 
 
