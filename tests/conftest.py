@@ -71,8 +71,8 @@ def model_host() -> Iterator[str]:
     from django.conf import settings
 
     address: str = settings.MODELS_SOCKET
-    sets = str(settings.VAR / "library-sets")
-    host = subprocess.Popen([sys.executable, "-m", "runtimes.host", "--socket", address, "--library-sets", sets])
+    options = ["--library-sets", str(settings.VAR / "library-sets"), "--warm", "sklearn"]
+    host = subprocess.Popen([sys.executable, "-m", "runtimes.host", "--socket", address, *options])
     deadline = time.monotonic() + 30
     while not Path(address).exists():
         assert host.poll() is None, "the model host ended"
@@ -94,6 +94,7 @@ def furnished(
     from tenants import services
     from tenants.models import ApiToken
     from tenants.scope import tenant_scope
+    from tenants.tables import listener
     from tests.furnished import TENANT_ID, Furnished, furnish
 
     folder = tmp_path_factory.mktemp("furnished")
@@ -107,6 +108,8 @@ def furnished(
             values = furnish(made.tenant)
         operator, secret = ApiToken.mint(name="tests", scopes=["admin"], all_tenants=True)
         yield Furnished(made.tenant, made.token, secret, values)
+        for table in listener._each():  # what a test remembered of changes that it undid
+            table.forget_all()
         connection.set_schema_to_public()  # type: ignore[attr-defined]
         operator.delete()
         services.delete_tenant(tenant=made.tenant, confirm=TENANT_ID, actor="tests")
