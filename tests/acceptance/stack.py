@@ -21,7 +21,7 @@ from clients.demo.platform import Operator, Tenant
 ROOT = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 300.0
 STOP_LIMIT_S = 60.0
-LONGEST_PREDICTION_S = 40.0  # a worker that is started again on a loaded machine takes some of it
+LONGEST_PREDICTION_S = 20.0
 DISK_BYTES = 256 << 20  # of this machine's copies of models
 # The test session's own servers; a stack has its own.
 NOT_OURS = (
