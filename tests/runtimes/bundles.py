@@ -12,6 +12,7 @@ import pytest
 
 from runtimes.client import HostClient, Inspection, LoadRequest, Prediction
 from runtimes.errors import ArtifactRejected
+from runtimes.limits import Limits
 from tests.runtimes.conftest import bundle_of
 
 Files = Mapping[str, bytes]
@@ -22,11 +23,11 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def inspected(client: HostClient, files: Files, **metadata: Any) -> Inspection:
+def inspected(client: HostClient, files: Files, *, limits: Limits | None = None, **metadata: Any) -> Inspection:
     """What an inspection finds in the files."""
     fd = bundle_of(files)
     try:
-        return client.inspect(fd, tenant="acme", metadata=metadata)
+        return client.inspect(fd, tenant="acme", metadata=metadata, limits=limits)
     finally:
         os.close(fd)
 
