@@ -1,6 +1,7 @@
 """The JSON of runs that clients log."""
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -60,6 +61,9 @@ class TagsField(serializers.DictField):
     child = serializers.CharField(max_length=TAG_CHARS, allow_blank=True, trim_whitespace=False)
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
+        told = data.items() if isinstance(data, Mapping) else ()
+        if others := [name for name, value in told if not isinstance(value, str)]:  # which DRF would convert
+            raise serializers.ValidationError({str(others[0])[:KEY_CHARS]: "This is not a text."})
         tags: dict[str, Any] = super().to_internal_value(data)
         if any(not 1 <= len(name) <= KEY_CHARS for name in tags):
             raise serializers.ValidationError(f"A name has 1 to {KEY_CHARS} characters.")

@@ -83,6 +83,8 @@ def test_a_parameter_keeps_its_value(scientist):
         ({"params": {"a": [1]}}, "params"),
         ({"params": {"a": "x" * 6_001}}, "params"),
         ({"tags": {"a": "x" * 8_001}}, "tags"),
+        ({"tags": {"a": 1}}, "tags"),
+        ({"inputs": [{"name": "churn", "digest": "0a1b", "tags": {"a": True}}]}, "inputs"),
         ({"metrics": [{"key": "", "value": 1}]}, "metrics"),
         ({"metrics": [{"key": "a", "value": "NaN"}]}, "metrics"),
         ({"metrics": [{"key": "a", "value": 1, "at": "0001-01-01T00:00:00+23:00"}]}, "metrics"),
@@ -90,7 +92,7 @@ def test_a_parameter_keeps_its_value(scientist):
         ({"inputs": [{"name": "a"}]}, "inputs"),
         ({"steps": 1}, "steps"),
     ],
-    ids=["list", "param", "tag", "key", "nan", "year", "many", "digest", "unknown"],
+    ids=["list", "param", "tag", "number", "boolean", "key", "nan", "year", "many", "digest", "unknown"],
 )
 def test_what_cannot_be_kept_is_refused_by_its_field(scientist, logged, field):
     answer = log(scientist, begun(scientist), **logged)
