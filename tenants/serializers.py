@@ -52,7 +52,7 @@ class Strict(serializers.Serializer[Any]):
 def _wrong_type(field: "serializers.Field[Any, Any, Any, Any]", value: Any) -> str:
     if isinstance(field, serializers.CharField) and not isinstance(value, str | None):
         return "This is not a text."
-    if isinstance(field, serializers.IntegerField) and isinstance(value, str | bool):
+    if isinstance(field, serializers.IntegerField | serializers.FloatField) and isinstance(value, str | bool):
         return "This is not a number."
     return ""
 

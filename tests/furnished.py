@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ def furnish(tenant: Any) -> dict[str, Any]:
         "digest": _dataset().digest,
         "run_id": str(_run().pk),
         "external_id": str(_external_run().pk),
-        "group_id": "0" * 32,
+        "group_id": str(uuid.UUID(int=0)),
         "prediction_id": str(_prediction(tenant, version).pk),
         "batch_id": str(_batch(tenant, version).pk),
         "document_id": str(_document(tenant, version).pk),

@@ -142,7 +142,7 @@ class ExternalRunChangeSerializer(Strict):
 class ArtifactUploadSerializer(Strict):
     """A file of a run. path: where it lies among the run's files; the name of the file unless told."""
 
-    path = serializers.CharField(max_length=500, required=False, trim_whitespace=False)
+    path = serializers.CharField(max_length=500, required=False, allow_blank=True, trim_whitespace=False)
     file = serializers.FileField(allow_empty_file=True)
 
 
