@@ -57,6 +57,7 @@ DEPENDING = {
     ("POST", "/api/v1/models/{name}/versions/{number}/evaluate"),
     ("POST", "/api/v1/runs"),
     ("POST", "/api/v1/runs/custom"),
+    ("POST", "/api/v1/runs/external/{external_id}/artifacts"),
     ("POST", "/api/v1/searches"),
     ("POST", "/api/v1/tenants"),
     ("POST", "/api/v1/tokens"),
