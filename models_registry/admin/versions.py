@@ -21,8 +21,7 @@ from tenants.site.forms import JsonField, LongTextField, PageForm, ReasonForm
 from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, label, link, numbers, size, tags, when
 from tenants.site.sites import Nav, tenant_site
-
-LOOK_AGAIN_S = 2
+from tenants.site.work import LOOK_AGAIN_S
 
 
 class VersionForm(PageForm):

@@ -16,12 +16,12 @@ from tenants.site.forms import PageForm, TextField
 from tenants.site.pages import Question, ScopedPages, answers, column, moment_column, object_action, page_url
 from tenants.site.parts import Facts, Part, Table, Tone, code, label, number, size, when
 from tenants.site.sites import Nav, tenant_site
+from tenants.site.work import LOOK_AGAIN_S
 from training import services
 from training.admin.plots import bars
 from training.models import Dataset, DatasetState, DatasetVersion, Run
 
 PREVIEWED_ROWS = 10
-LOOK_AGAIN_S = 2
 STATE_TONES: dict[str, Tone] = {
     DatasetState.PROFILING.value: "warning",
     DatasetState.READY.value: "success",
