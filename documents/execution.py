@@ -158,8 +158,7 @@ class _Turn:
             return not fault.is_broken
         bundle = store_page(page.number, found)
         height, width = found.size
-        with transaction.atomic():
-            self._job.renew()
+        with self._job.writing():
             claim_room(bundle)
             page.succeed(
                 bundle=bundle,

@@ -3,7 +3,6 @@
 import time
 
 from django.conf import settings
-from django.db import transaction
 
 from common.errors import Invalid, TimedOut, Unavailable
 from models_registry.loading import load_request, pool_key
@@ -89,8 +88,7 @@ def _keep(job: Job, run: Run, version: ModelVersion, score: Score) -> None:
     metrics = finite(score.evaluation.metrics)
     dataset = run.dataset_version
     assert dataset is not None
-    with transaction.atomic():
-        job.renew()  # the job's row before the run's, as a cancellation takes them
+    with job.writing():
         change_version(
             version=version,
             actor=run.created_by,

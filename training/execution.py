@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from django.conf import settings
-from django.db import transaction
 
 import runtimes
 from common.errors import Invalid, PlatformError, TimedOut, Unavailable
@@ -148,13 +147,12 @@ def _keep(job: Job, run: Run, report: FitReport, artifact: BinaryIO) -> None:
     """Register the version, note what the run came to and end the job, all of it or nothing.
 
     The artifact is stored before: a blob's row must stand before its bytes. Of a job that was lost meanwhile it is
-    left to the collector. The job's row is taken before the run's, as a cancellation takes them.
+    left to the collector.
     """
     job.report(99, "registering")
     metrics = finite(report.metrics)
     bundle = store_bundle([IncomingFile(path=report.artifact_name, file=artifact)])
-    with transaction.atomic():
-        job.renew()
+    with job.writing():
         version = register_version(
             model_name=run.model_name,
             files=bundle,

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
-
 from common.errors import Invalid
 from tenants.models import Job, JobState
 from training.fit_watch import finite
@@ -48,8 +46,7 @@ def cancel_trials(search_id: uuid.UUID) -> None:
 
 
 def _advance(job: Job) -> None:
-    with transaction.atomic():
-        job.renew()  # the job's row before the run's, as a cancellation takes them
+    with job.writing():
         related = Run.objects.select_related("dataset_version", "experiment").select_for_update(of=("self",))
         run = related.get(pk=job.pk)
         trials = list(run.trials.filter(purpose=Purpose.TRIAL).select_related("job").order_by("created_at", "pk"))

@@ -1,6 +1,5 @@
 """How a trial of a search ends, and how its search hears of it."""
 
-from django.db import transaction
 from django.utils import timezone
 
 from runtimes.client import FitReport
@@ -16,8 +15,7 @@ def end_trial(job: Job, run: Run, report: FitReport, code_digest: str) -> None:
     """Keep what a trial measured; its artifact is thrown away, as only the best one's is wanted."""
     metrics = finite(report.metrics)
     metric = ((run.parent.search if run.parent else None) or {}).get("metric", "")
-    with transaction.atomic():
-        job.renew()  # the job's row before the run's, as a cancellation takes them
+    with job.writing():
         Run.objects.filter(pk=run.pk).update(
             metrics=metrics,
             evaluation=report.evaluation.model_dump(mode="json"),
@@ -32,8 +30,7 @@ def end_trial(job: Job, run: Run, report: FitReport, code_digest: str) -> None:
 
 def end_pruned(job: Job, run: Run, pruned: TrialPruned) -> None:
     """Note where a trial was given up."""
-    with transaction.atomic():
-        job.renew()
+    with job.writing():
         search = {**(run.search or {}), "value": pruned.value, "pruned": True, "step": pruned.step}
         Run.objects.filter(pk=run.pk).update(search=search)
         run.write_log(f"given up: {pruned}")

@@ -1,6 +1,8 @@
 """Work that outlives its request: one row a job, in the shared schema, so that one query asks about all tenants."""
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -152,6 +154,16 @@ class Job(models.Model):
     def renew(self) -> None:
         """Hold the job for one more lease."""
         self._while_held(lease_until=timezone.now() + LEASE)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction for what the work writes, in which the job is held for one more lease.
+
+        The job's row is taken before all others, as a cancellation takes them; whoever lost the job writes nothing.
+        """
+        with transaction.atomic():
+            self.renew()
+            yield
 
     def report(self, percent: float, stage: str) -> None:
         """Show how far it is (percent: 0 to 100), and hold it for one more lease."""
