@@ -7,6 +7,7 @@ MAX_PAGES = 2_000
 MAX_PIXELS = 25_000_000  # of a page's image; what would be larger is rendered at a lower resolution
 MAX_SIDE = 16_384
 PIECE_BYTES = 3 << 20  # of pixels in one message
+DRAWN_PIECE_BYTES = 256 << 10  # the same, of an image that a web process asks for
 LABEL_CHARS = 40
 MOST_DRAWN = 1_000  # boxes on one page
 MOST_CORNERS = 100  # of one of their outlines, as it is drawn

@@ -22,6 +22,7 @@ from runtimes.bundle import FileSlice
 from runtimes.errors import ModelError, RuntimeFault, describe, to_message
 from runtimes.messages import Connection
 from runtimes.page_limits import (
+    DRAWN_PIECE_BYTES,
     EMPTY,
     ENCRYPTED,
     LABEL_CHARS,
@@ -94,10 +95,10 @@ def _answer(pages: Pages, index: int, dpi: float, channel: Connection) -> None:
     channel.send({"page": index, "height": len(pixels), "width": pixels.shape[1]})
 
 
-def _send(pixels: np.ndarray, channel: Connection) -> None:
+def _send(pixels: np.ndarray, channel: Connection, piece_bytes: int = PIECE_BYTES) -> None:
     view = np.ascontiguousarray(pixels).data.cast("B")
-    for start in range(0, view.nbytes, PIECE_BYTES):
-        channel.send({"pixels": True}, [view[start : start + PIECE_BYTES]])
+    for start in range(0, view.nbytes, piece_bytes):
+        channel.send({"pixels": True}, [view[start : start + piece_bytes]])
 
 
 def explained(work: Callable[[], Any]) -> Any:
@@ -255,7 +256,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def draw(order: Mapping[str, Any], channel: Connection, image_fd: int) -> dict[str, Any]:
-    """Send an image with boxes and labels drawn on it; how large it is.
+    """Send how large an image is, and it with boxes and labels drawn on it.
 
     order: `boxes` as [label, score, box, polygon or None, number of its colour].
     """
@@ -284,7 +285,7 @@ def _label(painter: ImageDraw.ImageDraw, text: str, corner: tuple[float, float],
 
 
 def crop(order: Mapping[str, Any], channel: Connection, image_fd: int) -> dict[str, Any]:
-    """Send the part of an image that a box holds; how large it is."""
+    """Send how large the part of an image is that a box holds, and that part."""
     image = _png(image_fd)
     x0, y0, x1, y1 = (float(value) for value in order["box"])
     left, top = min(max(0, math.floor(x0)), image.width - 1), min(max(0, math.floor(y0)), image.height - 1)
@@ -300,5 +301,6 @@ def _png(image_fd: int) -> Image.Image:
 
 
 def _sent(image: Image.Image, channel: Connection) -> dict[str, Any]:
-    _send(np.asarray(image), channel)
-    return {"height": image.height, "width": image.width}
+    channel.send({"height": image.height, "width": image.width})
+    _send(np.asarray(image), channel, DRAWN_PIECE_BYTES)
+    return {}

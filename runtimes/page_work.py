@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from runtimes import png_files
 from runtimes.detection import Box, Detection
 from runtimes.errors import DeadlineExceeded, ModelError, ProtocolFault, from_message, plain
 from runtimes.limits import GIB, Limits
@@ -35,10 +35,9 @@ from runtimes.page_limits import (
 )
 from runtimes.work import Client, Work, checked, map_of
 
+NO_FRAME = Frame({}, memoryview(b""))
 LEAST_DPI, MOST_DPI, DEFAULT_DPI = 20, 600, 150
 SNIFFED_BYTES = 1_024
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-COMPRESSION = 3  # of PNG files: 6 takes three times as long for a tenth less
 # what reading one document may use: call_seconds is for opening it, and for each page
 DOCUMENT_LIMITS = Limits(memory_bytes=GIB, call_seconds=30.0, fit_seconds=4 * 3600.0, cpu_seconds=3600)
 DRAWING_LIMITS = Limits(memory_bytes=GIB, fit_seconds=30.0, cpu_seconds=30)
@@ -64,7 +63,7 @@ class PageImage:
 
 def media_type_of(start: bytes) -> str | None:
     """Which kind of document begins so; None where it is none that is read here."""
-    if start.startswith(PNG_MAGIC):
+    if start.startswith(png_files.MAGIC):
         return "image/png"
     if start.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
@@ -116,7 +115,7 @@ class Document:
         self._wait_no_longer_than_a_call()
         self._work.answer({"page": index, "dpi": float(dpi)})
         rgb = self._pixels(index)
-        return PageImage(rgb, png_of(rgb), size.width_pt, size.height_pt)
+        return PageImage(rgb, png_files.png_of(rgb), size.width_pt, size.height_pt)
 
     def _pixels(self, index: int) -> np.ndarray:
         pieces = Pixels()
@@ -156,19 +155,34 @@ class Pixels:
         Raises:
             ProtocolFault: there are more than an image has.
         """
-        self._bytes += frame.body.nbytes
-        if "pixels" not in frame.header or not frame.body.nbytes or self._bytes > 3 * MAX_PIXELS:
-            raise ProtocolFault("A runner sent what is no part of a page.")
-        self._pieces.append(frame.body)
+        piece = _pixels_in(frame)
+        self._bytes += piece.nbytes
+        if self._bytes > 3 * MAX_PIXELS:
+            raise ProtocolFault("A runner sent more than a page holds.")
+        self._pieces.append(piece)
 
     def image(self, told: Mapping[str, Any]) -> np.ndarray:
         """The whole image, whose height and width the runner has told."""
-        height, width = told.get("height"), told.get("width")
-        if type(height) is not int or type(width) is not int or not 0 < min(height, width) <= MAX_SIDE:
-            raise ProtocolFault("A runner sent a page without a size.")
-        if height * width * 3 != self._bytes or max(height, width) > MAX_SIDE:
+        height, width = _size(told)
+        if height * width * 3 != self._bytes:
             raise ProtocolFault("A runner sent a page of another size than it says.")
         return np.frombuffer(b"".join(self._pieces), np.uint8).reshape(height, width, 3)
+
+
+def _pixels_in(frame: Frame) -> memoryview:
+    if "pixels" not in frame.header or not frame.body.nbytes:
+        raise ProtocolFault("A runner sent what is no part of a page.")
+    return frame.body
+
+
+def _size(told: Mapping[str, Any]) -> tuple[int, int]:
+    """The height and width of an image that a runner may send."""
+    height, width = told.get("height"), told.get("width")
+    if type(height) is not int or type(width) is not int or min(height, width) <= 0:
+        raise ProtocolFault("A runner sent a page without a size.")
+    if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
+        raise ProtocolFault("A runner sent a page larger than one may be.")
+    return height, width
 
 
 def _sizes(frame: Frame) -> tuple[PageSize, ...]:
@@ -225,12 +239,21 @@ def _colour(label: str) -> int:
 def _worked_on(client: Client, order: Mapping[str, Any], png: bytes, limits: Limits) -> bytes:
     with _in_memory(png) as image_fd:
         request = {**order, "limits": limits.to_json()}
-        pieces = Pixels()
         with Work(client, request, image_fd, lambda: False) as work:
-            for frame in work.frames():
-                pieces.take(frame)
-            told, _ = work.result, work.usage()
-    return png_of(pieces.image(told))
+            png = _written(work.frames())
+            work.usage()
+    return png
+
+
+def _written(frames: Iterator[Frame]) -> bytes:
+    """The PNG of an image whose size comes first, then its pixels; they are written as they come."""
+    writer = png_files.PngWriter(*_size(next(frames, NO_FRAME).header))
+    try:
+        for frame in frames:
+            writer.write(_pixels_in(frame))
+        return writer.end()
+    except ValueError as error:
+        raise ProtocolFault("A runner sent an image of another size than it says.") from error
 
 
 @contextmanager
@@ -240,20 +263,3 @@ def _in_memory(data: bytes) -> Iterator[int]:
         file.write(data)
         file.flush()
         yield file.fileno()
-
-
-def png_of(rgb: np.ndarray) -> bytes:
-    """A (height, width, 3) uint8 image as a PNG file; one without colour as a grey one, of a third of the size."""
-    height, width, _ = rgb.shape
-    is_grey = bool((rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all())
-    values = rgb[..., 0] if is_grey else rgb.reshape(height, -1)
-    rows = np.zeros((height, 1 + values.shape[1]), np.uint8)  # a zero begins each row: it is not filtered
-    rows[:, 1:] = values
-    head = struct.pack(">IIBBBBB", width, height, 8, 0 if is_grey else 2, 0, 0, 0)
-    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows.data, COMPRESSION)), (b"IEND", b""))
-    return PNG_MAGIC + b"".join(_chunks(parts))
-
-
-def _chunks(parts: Sequence[tuple[bytes, bytes]]) -> Iterator[bytes]:
-    for name, data in parts:
-        yield struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -138,7 +138,8 @@ def _document(tenant: Any, version: Any) -> Any:
     from documents.page_files import PageRead, store_page
     from models_registry.blobs import IncomingFile, store_bundle
     from runtimes.detection import Detection
-    from runtimes.page_work import PageImage, png_of
+    from runtimes.page_work import PageImage
+    from runtimes.png_files import png_of
     from tenants.models import Job, JobState
 
     rgb = np.full((60, 40, 3), 200, np.uint8)

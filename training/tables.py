@@ -24,6 +24,7 @@ OFFICE_FILE = b"[Content_Types].xml"  # which begins each spreadsheet of Office,
 IMAGES = FORMAT  # of a zip of images with annotations
 READ_LATER = ("parquet", IMAGES)  # by a confined runner alone
 SNIFFED_BYTES = 4096
+HASHED_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _read_zip(file: BinaryIO) -> Table:
 def _hashed(file: BinaryIO) -> tuple[str, int, bytes]:
     """The SHA-256 of the file in hex, its size and its last bytes."""
     digest, size_bytes, end = hashlib.sha256(), 0, b""
-    while piece := file.read(MAX_ROW_BYTES):
+    while piece := file.read(HASHED_BYTES):
         digest.update(piece)
         size_bytes += len(piece)
         end = (end + piece)[-len(PARQUET_MAGIC) :]

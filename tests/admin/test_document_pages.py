@@ -9,7 +9,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from documents.models import Document, DocumentPage
 from documents.page_files import PageRead, store_page
 from runtimes.detection import Detection
-from runtimes.page_work import PageImage, png_of
+from runtimes.page_work import PageImage
+from runtimes.png_files import png_of
 from tenants.models import Job, JobState
 from tests.admin.test_pages import EVIL
 from tests.clients import TenantClient

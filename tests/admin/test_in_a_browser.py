@@ -14,7 +14,8 @@ from documents.page_files import PageRead, store_page
 from inference.queued.valkey import valkey
 from models_registry.models import ModelVersion, RegisteredModel
 from runtimes.detection import Detection
-from runtimes.page_work import PageImage, png_of
+from runtimes.page_work import PageImage
+from runtimes.png_files import png_of
 from tenants.models import Tenant
 from tests.admin.in_browser import faults_of, listen, walked
 from training.models import Dataset, Run, RunMetric, Search

@@ -14,13 +14,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from clients.demo import pages as made
-from runtimes import detection, page_work
+from runtimes import detection
 from runtimes.client import FitReport, HostClient, Progress
 from runtimes.detection import AnnotatedImage, Detection
 from runtimes.detection_layout import DetectionLayout
 from runtimes.errors import InvalidSignature, ModelError
 from runtimes.formats import torch_detector
 from runtimes.limits import Limits
+from runtimes.png_files import png_of
 from runtimes.profiles import Profile
 from tests.runtimes.bundles import inspected, rejection, served
 from tests.runtimes.documents import stored
@@ -263,7 +264,7 @@ def coco_of(made: list[tuple[np.ndarray, list[Detection]]]) -> bytes:
         for place, (image, found) in enumerate(made)
     ]
     told = json.dumps(detection.coco_document(named, SHAPES)).encode()
-    pictures = {f"{place}.png": page_work.png_of(image) for place, (image, _) in enumerate(made)}
+    pictures = {f"{place}.png": png_of(image) for place, (image, _) in enumerate(made)}
     return zipped(**{"annotations.json": told, **pictures})
 
 

@@ -25,6 +25,7 @@ from runtimes.limits import MIB, Limits
 from runtimes.messages import Frame
 from runtimes.page_limits import MAX_PAGES, MAX_PIXELS
 from runtimes.page_work import Document, PageImage, PageSize, media_type_of
+from runtimes.png_files import png_of
 from tests.runtimes import documents, hosts
 from tests.runtimes.documents import stored
 
@@ -238,7 +239,7 @@ def _resident_bytes(pid: int) -> int:
 
 
 def test_boxes_are_drawn_and_cut_out(client: HostClient) -> None:
-    png = page_work.png_of(np.full((200, 300, 3), 255, np.uint8))
+    png = png_of(np.full((200, 300, 3), 255, np.uint8))
     outline = ((50.0, 60.0), (150.0, 60.0), (150.0, 120.0))
     boxes = [
         Detection("table", 0.91, (50, 60, 150, 120), outline),
@@ -319,3 +320,22 @@ def test_a_runner_that_sends_pixels_without_end_is_stopped() -> None:
         pieces.take(piece)
     with pytest.raises(ProtocolFault):
         pieces.take(piece)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [],
+        [{"pixels": True}],
+        [{"height": 2, "width": 1}],
+        [{"height": 2, "width": 1}, {"pixels": True}],
+        [{"height": 1, "width": 1}, {"pixels": True}],
+        [{"height": 2, "width": 1}, {"stage": "drawing"}],
+        [{"height": 16_384, "width": 16_384}],
+    ],
+    ids=["nothing", "no size", "no pixels", "too few", "too many", "something else", "too large"],
+)
+def test_a_runner_that_lies_about_a_drawing_is_not_believed(frames: list[dict[str, Any]]) -> None:
+    sent = [Frame(header, memoryview(bytes(4 if "pixels" in header else 0))) for header in frames]
+    with pytest.raises(ProtocolFault):
+        page_work._written(iter(sent))
