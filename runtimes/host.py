@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import resource
+import select
 import signal
 import sys
 import threading
@@ -44,9 +45,14 @@ class Host:
         _start_thread(self._machine.watch, "watch")
         for library_set in self._warm:
             _start_thread(partial(self._machine.warm_up, library_set), "warm-up")
+        arrivals = select.poll()
+        for arriving in (self._listener.fileno(), _signals()):
+            arrivals.register(arriving, select.POLLIN)
         while True:
-            client, _ = self._listener.accept()
-            _start_thread(Session(self._machine, client).run, "session")
+            for ready, _ in arrivals.poll():
+                if ready == self._listener.fileno():
+                    client, _ = self._listener.accept()
+                    _start_thread(Session(self._machine, client).run, "session")
 
     def close(self) -> None:
         """Stop listening and end every runner."""
@@ -76,6 +82,14 @@ def prepare(socket_path: Path) -> tuple[Path, int]:
 
 def _start_thread(work: object, name: str) -> None:
     threading.Thread(target=work, name=name, daemon=True).start()  # type: ignore[arg-type]
+
+
+def _signals() -> int:
+    """A descriptor that can be read after a signal, so that one is not missed which arrives while this thread is about
+    to wait, or in another one."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    return reader
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

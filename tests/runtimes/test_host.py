@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -79,6 +80,16 @@ def test_a_host_told_to_end_ends_its_runners_and_leaves_nothing(
     assert hosts.eventually(lambda: not any(hosts.is_alive(pid) for pid in processes))
     assert not (folder / "models.sock").exists()
     assert list((folder / "models.sock.d").iterdir()) == []
+
+
+def test_a_host_ends_whichever_of_its_threads_gets_the_signal(own_host: Host) -> None:
+    """The one that waits for clients may be about to wait, or another one may be chosen: then nothing interrupts it."""
+    process, _ = own_host
+    others = [int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir() if int(task.name) != process.pid]
+
+    assert ctypes.CDLL(None).tgkill(process.pid, others[0], signal.SIGTERM) == 0
+
+    assert process.wait(10) == 0
 
 
 def test_a_killed_zygote_is_replaced_and_its_runners_live_on(
