@@ -26,8 +26,7 @@ demo: install ## Start the platform, show what it does over HTTP, stop it
 	@exec $(STACK) run --var "$(VAR)" -- $(BIN)/python -m clients.demo
 
 test: install ## Run every test, on servers of their own
-	@# Three processes keep two cores busy: tests wait for other processes a good part of their time.
-	@exec $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@exec $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install ## Check style, types, imports and migrations, then run every test
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """Starts the servers that the tests need before pytest-django reads the settings; `-p no:django` runs without them.
 
-Several processes may share the tests out (`-n 3`): each then has servers of its own, as one process has. The process
+Several processes may share the tests out (`-n 2`): each then has servers of its own, as one process has. The process
 that deals the tests out runs none and has none.
 """
 
