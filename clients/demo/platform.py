@@ -10,6 +10,7 @@ import requests
 
 TIMEOUT_S = 90
 RETRY_PAUSES_S = (1, 3, 0)
+HOLDS_WITHIN_S = 1.0  # what a change of what serves takes to be known to every process, of each machine
 ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -127,6 +128,11 @@ class Tenant:
             if version["state"] in ("ready", "rejected"):
                 return version
             time.sleep(0.2)  # a platform with many waiting answers at once
+
+    def activate(self, model: str, number: int, reason: str) -> None:
+        """Have the version serve from now on, whoever is asked."""
+        self.post(f"models/{model}/versions/{number}/activate", {"reason": reason})
+        time.sleep(HOLDS_WITHIN_S)
 
     def watch(self, path: str, show: Callable[[float, str], None]) -> dict[str, Any]:
         """The job at a path once it has ended, its progress shown as it changes."""

@@ -109,7 +109,7 @@ def activate_and_predict(story: Story) -> None:
     ):
         story.console.step(f"{tenant.tenant_id} activates {model} version {number} and asks it for predictions")
         version = tenant.versions(model)[number - 1]["number"]
-        tenant.post(f"models/{model}/versions/{version}/activate", {"reason": "the demo"})
+        tenant.activate(model, version, "the demo")
         direct = _predict_direct(story, tenant, model, version, table.held)
         queued = _predict_queued(story, tenant, model, table.held)
         expect(direct == queued, "the answers in the request and through the queue differ")
@@ -140,7 +140,7 @@ def train(story: Story) -> None:
     story.console.result(f"it registered version {number} of {TRAINED}: {shown}")
     inspected = story.acme.inspected(TRAINED, number)
     expect(inspected["state"] == "ready", f"its version was rejected: {inspected.get('reason')}")
-    story.acme.post(f"models/{TRAINED}/versions/{number}/activate", {"reason": "trained in the demo"})
+    story.acme.activate(TRAINED, number, "trained in the demo")
     rows = [dict(zip(story.tumours.names, row, strict=True)) for row in story.tumours.held.rows]
     answer = story.acme.post(f"models/{TRAINED}/predict", {"instances": rows})
     accuracy = story.tumours.held.accuracy(answer["predictions"])
@@ -157,7 +157,7 @@ def read_a_document(story: Story) -> None:
     number = known[-1]["number"] if known else _trained_detector(story)
     if known:
         story.console.result(f"version {number} of {DETECTOR} is there from before")
-    story.acme.post(f"models/{DETECTOR}/versions/{number}/activate", {"reason": "the demo"})
+    story.acme.activate(DETECTOR, number, "the demo")
     read = documents.read_pdf(story.acme, story.console)
     document = read.document
     expect(document["state"] == "succeeded", f"the document {document['state']}: {document['error']}")
