@@ -14,8 +14,8 @@ OLDEST = (3, 11)
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / ".venv"
 FINISHED = FOLDER / "installed"  # holds the digest of what was installed
-INSTALLER = "pip==26.3"  # takes three quarters of the time of the one that comes with Python 3.11
 BEGUN = FOLDER / "installing"  # there while an install runs, and after one that was cut short
+INSTALLER = "pip==26.3"  # takes three quarters of the time of the one that comes with Python 3.11
 
 
 def main() -> None:
