@@ -130,9 +130,8 @@ class Tenant:
             time.sleep(0.2)  # a platform with many waiting answers at once
 
     def activate(self, model: str, number: int, reason: str) -> None:
-        """Have the version serve from now on, whoever is asked."""
+        """Have the version serve from now on; `answer_of` hears it first."""
         self.post(f"models/{model}/versions/{number}/activate", {"reason": reason})
-        time.sleep(HOLDS_WITHIN_S)
 
     def watch(self, path: str, show: Callable[[float, str], None]) -> dict[str, Any]:
         """The job at a path once it has ended, its progress shown as it changes."""
@@ -153,6 +152,14 @@ class Tenant:
 
     def _url(self, path: str) -> str:
         return f"{self.base_url}/api/v1/{path}"
+
+
+def answer_of(number: int, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What the version answers that was just activated; what another one still answers when it no longer may."""
+    until = time.monotonic() + HOLDS_WITHIN_S
+    while (answer := ask())["version"] != number and time.monotonic() < until:
+        time.sleep(0.05)
+    return answer
 
 
 def _content(answer: requests.Response) -> dict[str, Any]:

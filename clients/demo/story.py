@@ -11,7 +11,7 @@ from clients.demo import artifacts, documents
 from clients.demo.artifacts import Held, Table
 from clients.demo.console import Console
 from clients.demo.documents import DETECTOR
-from clients.demo.platform import Operator, Refused, Tenant
+from clients.demo.platform import Operator, Refused, Tenant, answer_of
 
 FOREST, TRAINED, DIGITS, HOSTILE = "breast-cancer", "breast-cancer-trained", "digits", "suspicious"
 
@@ -111,7 +111,7 @@ def activate_and_predict(story: Story) -> None:
         version = tenant.versions(model)[number - 1]["number"]
         tenant.activate(model, version, "the demo")
         direct = _predict_direct(story, tenant, model, version, table.held)
-        queued = _predict_queued(story, tenant, model, table.held)
+        queued = _predict_queued(story, tenant, model, version, table.held)
         expect(direct == queued, "the answers in the request and through the queue differ")
         row = (tenant.tenant_id, model, str(version), "uploaded", f"{table.held.accuracy(direct):.3f}")
         story.summary = [kept for kept in story.summary if kept[:2] != row[:2]] + [row]
@@ -142,7 +142,7 @@ def train(story: Story) -> None:
     expect(inspected["state"] == "ready", f"its version was rejected: {inspected.get('reason')}")
     story.acme.activate(TRAINED, number, "trained in the demo")
     rows = [dict(zip(story.tumours.names, row, strict=True)) for row in story.tumours.held.rows]
-    answer = story.acme.post(f"models/{TRAINED}/predict", {"instances": rows})
+    answer = answer_of(number, lambda: story.acme.post(f"models/{TRAINED}/predict", {"instances": rows}))
     accuracy = story.tumours.held.accuracy(answer["predictions"])
     expect(answer["version"] == number and accuracy > 0.9, f"version {answer['version']} is right in {accuracy:.3f}")
     story.console.result(f"activated; right for {accuracy:.1%} of {len(rows)} held-out rows, by column name")
@@ -237,7 +237,7 @@ def _upload(story: Story, tenant: Tenant, model: str, files: dict[str, bytes], m
 
 
 def _predict_direct(story: Story, tenant: Tenant, model: str, number: int, held: Held) -> list[Any]:
-    answer = tenant.post(f"models/{model}/predict", {"instances": held.rows})
+    answer = answer_of(number, lambda: tenant.post(f"models/{model}/predict", {"instances": held.rows}))
     accuracy = held.accuracy(answer["predictions"])
     expect(answer["version"] == number, f"version {answer['version']} answered instead of {number}")
     expect(accuracy > 0.9, f"only {accuracy:.1%} of the held-out rows are right")
@@ -245,13 +245,19 @@ def _predict_direct(story: Story, tenant: Tenant, model: str, number: int, held:
     return list(answer["predictions"])
 
 
-def _predict_queued(story: Story, tenant: Tenant, model: str, held: Held) -> list[Any]:
+def _predict_queued(story: Story, tenant: Tenant, model: str, number: int, held: Held) -> list[Any]:
+    answer = answer_of(number, lambda: _queued_answer(tenant, model, held))
+    expect(answer["version"] == number, f"version {answer['version']} answered instead of {number}")
+    predictions = list(answer["predictions"])
+    story.console.result(f"through the queue: {held.accuracy(predictions):.1%} right")
+    return predictions
+
+
+def _queued_answer(tenant: Tenant, model: str, held: Held) -> dict[str, Any]:
     accepted = tenant.post(f"models/{model}/predict", {"instances": held.rows, "async": True})
     job = tenant.get(f"predictions/{accepted['id']}", wait=30)
     expect(job["state"] == "succeeded", f"the queued prediction {job['state']}: {job['error']}")
-    predictions = list(job["answer"]["predictions"])
-    story.console.result(f"through the queue: {held.accuracy(predictions):.1%} right")
-    return predictions
+    return dict(job["answer"])
 
 
 def _refusal(attempt: Callable[[], Any]) -> Refused:
